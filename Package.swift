@@ -1,0 +1,69 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableExperimentalFeature("Lifetimes"),
+]
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+/// One library layer of the VMM with its unit tests, which need no KVM.
+func layer(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
+  [
+    .target(name: name, dependencies: dependencies, swiftSettings: strict),
+    .testTarget(
+      name: "\(name)Tests", dependencies: dependencies + [.byName(name: name)], swiftSettings: strict),
+  ]
+}
+
+let package = Package(
+  name: "castor",
+  products: [
+    .executable(name: "castor", targets: ["castor"]),
+    .executable(name: "castor-vmm", targets: ["castor-vmm"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+  ],
+  targets: [
+    // C: headers of the host kernel and system libraries, and nothing that Swift can say itself.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CRing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+    .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
+  ]
+    // Lower layers first; nothing imports upwards.
+    + layer("HostSystem", ["CLinux", system])
+    + layer("GuestMemory", ["CLinux", "HostSystem", system])
+    + layer("KVM", ["CLinux", "HostSystem", system])
+    + layer("BlockStorage", ["CLinux", "CRing", "HostSystem", system, logging])
+    + layer("NetworkLink", ["CLinux", "HostSystem", system, logging])
+    + layer("Virtio", ["CLinux", "HostSystem", "GuestMemory", "BlockStorage", "NetworkLink", system, logging])
+    + layer("Devices", ["CLinux", "HostSystem", system, logging])
+    + layer("DeviceTree", ["CFDT"])
+    + layer("Loader", ["GuestMemory", "DeviceTree", "HostSystem", system])
+    + layer("GDBRemote", ["HostSystem", system, logging])
+    + layer("Configuration", [])
+    + layer(
+      "Machine",
+      [
+        "CLinux", "HostSystem", "GuestMemory", "KVM", "BlockStorage", "NetworkLink", "Virtio", "Devices",
+        "DeviceTree", "Loader", "GDBRemote", "Configuration", system, logging,
+      ])
+    + [
+      .executableTarget(
+        name: "castor-vmm", dependencies: ["Machine", "Configuration", "HostSystem", logging],
+        swiftSettings: strict),
+      .executableTarget(
+        name: "castor",
+        dependencies: [
+          "CLinux", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage", "GuestMemory",
+          arguments, logging, "Yams", system,
+        ],
+        swiftSettings: strict),
+    ]
+)
