@@ -2,6 +2,7 @@
 // supplies is checked here, once, before it becomes a host pointer.
 
 import CLinux
+import Glibc
 import HostSystem
 import SystemPackage
 
@@ -56,7 +57,9 @@ public final class GuestMemory: @unchecked Sendable {
         backing == .memfd ? CInt(MAP_SHARED) : CInt(MAP_PRIVATE) | CInt(MAP_ANONYMOUS) | CInt(MAP_NORESERVE)
       // Map 2 MiB more than needed and cut the ends, so that host and guest huge pages line up.
       let alignment: UInt64 = 2 << 20
-      guard let area = mmap(nil, Int(count + alignment), PROT_NONE, CInt(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE), -1, 0),
+      guard
+        let area = mmap(
+          nil, Int(count + alignment), PROT_NONE, CInt(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE), -1, 0),
         area != MAP_FAILED
       else { throw .mappingFailed(bytes: count, errno: errno) }
       let skew = (alignment - UInt64(UInt(bitPattern: area)) % alignment) % alignment
@@ -100,7 +103,8 @@ public final class GuestMemory: @unchecked Sendable {
   }
 
   /// Copies a plain value out of guest memory; any alignment.
-  public func read<T: BitwiseCopyable>(_ type: T.Type = T.self, at address: GuestAddress) throws(GuestMemoryError) -> T {
+  public func read<T: BitwiseCopyable>(_ type: T.Type = T.self, at address: GuestAddress) throws(GuestMemoryError) -> T
+  {
     let bytes = try buffer(at: address, count: UInt64(MemoryLayout<T>.size))
     return UnsafeRawBufferPointer(bytes).loadUnaligned(as: T.self)
   }

@@ -1,6 +1,7 @@
 // A Linux eventfd: the doorbell between vCPU threads, the kernel (ioeventfd, irqfd) and device threads.
 
 import CLinux
+import Glibc
 import SystemPackage
 
 /// A counter in the host kernel that one side signals and another waits for (eventfd(2)). Safe to share.

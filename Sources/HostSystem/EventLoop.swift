@@ -1,6 +1,7 @@
 // An epoll loop: one thread waits here for its descriptors and runs their handlers.
 
 import CLinux
+import Glibc
 import Synchronization
 import SystemPackage
 
@@ -30,7 +31,7 @@ public final class EventLoop: @unchecked Sendable {
   private var handlers: [CInt: (Readiness) -> Void] = [:]
 
   public init() throws(Errno) {
-    descriptor = try OwnedDescriptor { epoll_create1(CInt(EPOLL_CLOEXEC.rawValue)) }
+    descriptor = try OwnedDescriptor { epoll_create1(CInt(EPOLL_CLOEXEC)) }
     wakeUp = try EventDescriptor()
     try add(wakeUp.fileDescriptor, for: .readable) { [wakeUp] _ in wakeUp.drain() }
   }

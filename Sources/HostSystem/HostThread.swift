@@ -1,6 +1,7 @@
 // A host thread with a name, for vCPUs and device event loops.
 
 import CLinux
+import Glibc
 import SystemPackage
 
 /// A POSIX thread that runs one closure. All signals are blocked in it except those that the closure unblocks, so that
@@ -30,7 +31,7 @@ public final class HostThread: @unchecked Sendable {
         // The pointer is the retained Start made above; this thread takes that reference over.
         guard let argument else { return nil }
         let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        pthread_setname_np(pthread_self(), String(start.name.prefix(15)))
+        castor_set_thread_name(String(start.name.prefix(15)))
         start.body()
         return nil
       }, start.toOpaque())

@@ -1,6 +1,7 @@
 // The one funnel for host system calls: EINTR is retried and errno becomes a typed error here, nowhere else.
 
 import CLinux
+import Glibc
 import SystemPackage
 
 /// Calls `body` until it is not interrupted by a signal, and returns its result.

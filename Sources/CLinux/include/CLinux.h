@@ -1,13 +1,11 @@
 // What Swift cannot import by itself from the host's kernel headers: ioctl numbers that are macros with
 // arguments, atomic access to memory that a guest shares, and variadic functions.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/memfd.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <pthread.h>
@@ -39,3 +37,4 @@ static inline int castor_ioctl_value(int fd, unsigned long request, unsigned lon
 static inline int castor_ioctl_pointer(int fd, unsigned long request, void *value) { return ioctl(fd, request, value); }
 static inline int castor_open(const char *path, int flags, unsigned mode) { return open(path, flags, mode); }
 static inline int castor_memfd_create(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
+void castor_set_thread_name(const char *name);
