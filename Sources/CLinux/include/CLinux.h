@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/memfd.h>
+#include "KVMAccess.h"
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <pthread.h>
