@@ -76,6 +76,22 @@ public final class Serial16550: Sendable {
   /// Writes register `offset` (0–7; only the low three bits count).
   public func write(offset: UInt8, value: UInt8) { access { $0.write(offset & 7, value) } }
 
+  /// An access of `size` bytes (1, 2 or 4): one after the other, as the ISA bus splits them.
+  public func read(offset: UInt8, size: Int) -> UInt32 {
+    var value: UInt32 = 0
+    for index in 0..<UInt8(max(1, min(size, 4))) {
+      value |= UInt32(read(offset: offset &+ index)) << (8 * UInt32(index))
+    }
+    return value
+  }
+
+  /// An access of `size` bytes (1, 2 or 4): one after the other, as the ISA bus splits them.
+  public func write(offset: UInt8, size: Int, value: UInt32) {
+    for index in 0..<UInt8(max(1, min(size, 4))) {
+      write(offset: offset &+ index, value: UInt8(truncatingIfNeeded: value >> (8 * UInt32(index))))
+    }
+  }
+
   /// Power-on state for the guest; output that waits for the host stays.
   public func reset() { access { $0.resetRegisters() } }
 
