@@ -64,6 +64,17 @@ let package = Package(
           "CLinux", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage", "GuestMemory",
           arguments, logging, "Yams", system,
         ],
-        swiftSettings: strict),
+        swiftSettings: strict, plugins: ["GuestImage"]),
+    ]
+    // The guest package in Guest/, built by a plugin, and its portable modules once more for the host, so that they are tested.
+    + [
+      .executableTarget(name: "pollux-image", path: "Guest/Tools/pollux-image", swiftSettings: strict),
+      .plugin(
+        name: "GuestImage", capability: .buildTool(), dependencies: ["pollux-image"], path: "Guest/Plugin"),
+      .target(name: "PolluxABI", path: "Guest/Sources/PolluxABI", swiftSettings: strict),
+      .target(
+        name: "KernelCore", dependencies: ["PolluxABI"], path: "Guest/Sources/KernelCore", swiftSettings: strict),
+      .testTarget(
+        name: "KernelCoreTests", dependencies: ["KernelCore", "PolluxABI"], swiftSettings: strict),
     ]
 )

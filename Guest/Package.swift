@@ -1,0 +1,70 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Pollux: everything that runs inside the machine, for x86_64-unknown-none-elf only. `swift build` in the root runs
+// build-image.sh through Guest/Plugin, which builds this package and packs the boot archive.
+let here = Context.packageDirectory
+
+func swift(_ machine: [String]) -> [SwiftSetting] {
+  [
+    .swiftLanguageMode(.v6),
+    .enableExperimentalFeature("Embedded"),
+    .enableExperimentalFeature("Lifetimes"),
+    .unsafeFlags(
+      ["-wmo", "-parse-as-library"]
+        + ["-disable-stack-protector", "-function-sections", "-no-clang-module-breadcrumbs"]
+        .flatMap { ["-Xfrontend", $0] } + (["-ffreestanding"] + machine).flatMap { ["-Xcc", $0] }),
+  ]
+}
+func c(_ machine: [String]) -> [CSetting] {
+  [.unsafeFlags(["-ffreestanding", "-fno-stack-protector", "-ffunction-sections", "-fPIE"] + machine)]
+}
+// Clang would run gcc to link for this triple; the Linux target makes it run ld.lld.
+func link(_ script: String) -> [LinkerSetting] {
+  [
+    .unsafeFlags(
+      ["-use-ld=lld"]
+        + ["--target=x86_64-unknown-linux-gnu", "-nostdlib", "-static"].flatMap { ["-Xclang-linker", $0] }
+        + [
+          "-T", "\(here)/linker/\(script)", "--gc-sections", "-z", "noexecstack", "-z", "max-page-size=4096",
+          "--build-id=none",
+        ].flatMap { ["-Xlinker", $0] })
+  ]
+}
+
+// Ring 0: no SSE, MMX or red zone (clang options given by -Xcc also set the target features of Swift code).
+let kernelMachine = ["-mno-sse", "-mno-mmx", "-mno-red-zone", "-fno-omit-frame-pointer"]
+// Ring 3: baseline x86-64 with SSE2. No red zone, so that a signal-like upcall may use the stack.
+let userMachine = ["-mno-red-zone", "-fno-omit-frame-pointer"]
+
+/// A module of the kernel.
+func kernelModule(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swift(kernelMachine))
+}
+/// A Swift module of ring 3.
+func userModule(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swift(userMachine))
+}
+/// A program of ring 3; list it in archive.txt to have it in the boot archive.
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(
+    name: name, dependencies: dependencies, swiftSettings: swift(userMachine), linkerSettings: link("user.ld"))
+}
+
+let package = Package(
+  name: "Guest",
+  products: [],
+  targets: [
+    // The contract between kernel and programs: constants and inlinable arithmetic only, so one build serves both rings.
+    .target(name: "PolluxABI", swiftSettings: swift(kernelMachine)),
+
+    // Kernel.
+    .target(name: "CArch", cSettings: c(kernelMachine)),
+    kernelModule("KernelCore", ["PolluxABI"]),
+    .executableTarget(
+      name: "kernel", dependencies: ["CArch", "KernelCore", "PolluxABI"], path: "Sources/Kernel",
+      swiftSettings: swift(kernelMachine), linkerSettings: link("kernel.ld")),
+
+    // Programs and services.
+  ]
+)

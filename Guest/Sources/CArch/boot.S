@@ -1,0 +1,204 @@
+// From the boot loader's two entries to Swift: page tables and descriptor tables are complete in the image, so that almost
+// nothing runs here (docs/platform.md, "Boot contract").
+#include "include/layout.h"
+
+// Page-table entry bits (Intel SDM vol. 3, 4.5), accessed and dirty preset.
+#define P 0x01
+#define W 0x02
+#define U 0x04
+#define PWT 0x08
+#define PCD 0x10
+#define AD 0x60
+#define PS 0x80
+#define G 0x100
+#define NX 0x8000000000000000
+#define TABLE (P + W + AD)
+
+    .section .note.boot, "a", @note
+    .balign 4
+    .long 4, 4, 18                      // name size, descriptor size, XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .long boot_entry32
+    .balign 4
+    .long 7, 8, 1                       // Castor: direct 64-bit entry
+    .asciz "Castor"
+    .balign 4
+    .quad boot_entry64
+
+    .section .boot, "ax"
+    .code32
+    .globl boot_entry32
+boot_entry32:                           // PVH: 32-bit protected mode, paging off, ebx = hvm_start_info
+    movl %cr4, %eax
+    orl $0x20, %eax                     // PAE
+    movl %eax, %cr4
+    movl $(boot_pml4 - KERNEL_BASE), %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx
+    rdmsr
+    orl $0x900, %eax                    // LME, NXE
+    wrmsr
+    movl %cr0, %eax
+    orl $0x80010000, %eax               // PG, WP
+    movl %eax, %cr0
+    lgdt boot_gdt_pointer
+    ljmp $KERNEL_CS, $boot_entry64
+
+    .balign 8
+boot_gdt_pointer:
+    .word 23
+    .long boot_gdt
+    .balign 8
+boot_gdt:
+    .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+
+    .code64
+    .globl boot_entry64
+boot_entry64:                           // also Castor's direct entry: long mode, rbx = hvm_start_info
+    movl $(boot_pml4 - KERNEL_BASE), %eax
+    movq %rax, %cr3
+    movabsq $boot_high, %rax
+    jmpq *%rax
+
+    .text
+boot_high:
+    rdtsc
+    shlq $32, %rdx
+    orq %rdx, %rax
+    movl $0x50033, %ecx                 // CR0: PE MP ET NE WP AM, PG below
+    orl $0x80000000, %ecx
+    movq %rcx, %cr0
+    movl $0x6a0, %ecx                   // CR4: PAE PGE OSFXSR OSXMMEXCPT
+    movq %rcx, %cr4
+    leaq kernel_pml4(%rip), %rcx
+    movabsq $KERNEL_BASE, %rdx
+    subq %rdx, %rcx
+    movq %rcx, %cr3                     // drops the identity map
+    leaq cpu_blocks + CPU_SIZE(%rip), %rsp
+    leaq gdt_pointer(%rip), %rcx
+    lgdt (%rcx)
+    leaq idt_pointer(%rip), %rcx
+    lidt (%rcx)
+    pushq $KERNEL_CS
+    leaq 1f(%rip), %rcx
+    pushq %rcx
+    // lretq and iretq both reload CS; iretq is the one that emulated ring 0 runs.
+    popq %rcx
+    popq %rdx
+    pushq $KERNEL_SS
+    leaq cpu_blocks + CPU_SIZE(%rip), %rsi
+    pushq %rsi
+    pushq $2
+    pushq %rdx
+    pushq %rcx
+    iretq
+1:  xorl %ecx, %ecx
+    movl %ecx, %ds
+    movl %ecx, %es
+    movl %ecx, %fs
+    movl %ecx, %gs
+    xorl %ebp, %ebp
+    movl %ebx, %edi                     // guest-physical address of hvm_start_info
+    movq %rax, %rsi                     // TSC at entry
+    call kernel_start
+2:  hlt
+    jmp 2b
+
+    .section .rodata.tables, "a"
+    .balign 16
+idt_pointer:
+    .word 4095
+    .quad interrupt_gates
+
+    .section .data.tables, "aw"
+    .balign 16
+    .globl kernel_gdt
+kernel_gdt:                             // null, kernel code, kernel data, user data, user code, task state of each CPU
+    .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff
+    .skip 16 * CPU_LIMIT
+gdt_end:
+    .balign 16
+gdt_pointer:
+    .word gdt_end - kernel_gdt - 1
+    .quad kernel_gdt
+
+    .balign 4096
+    .globl boot_pml4
+boot_pml4:                              // with the identity map of the first 2 MiB, for changing mode only
+    .quad identity_pdpt - KERNEL_BASE + TABLE
+    .skip 252 * 8
+    .quad shared_pdpt - KERNEL_BASE + TABLE + U
+    .quad direct_pdpt - KERNEL_BASE + TABLE
+    .quad image_pdpt - KERNEL_BASE + TABLE
+    .skip 256 * 8
+    .globl kernel_pml4
+kernel_pml4:                            // the template of every address space
+    .skip 253 * 8
+    .quad shared_pdpt - KERNEL_BASE + TABLE + U
+    .quad direct_pdpt - KERNEL_BASE + TABLE
+    .quad image_pdpt - KERNEL_BASE + TABLE
+    .skip 256 * 8
+identity_pdpt:
+    .quad identity_pd - KERNEL_BASE + TABLE
+    .skip 511 * 8
+identity_pd:
+    .quad P + W + AD + PS
+    .skip 511 * 8
+image_pdpt:
+    .quad image_pd - KERNEL_BASE + TABLE
+    .skip 511 * 8
+image_pd:
+    .quad 0
+    .quad 0x200000 + P + AD + PS + G                // text: read, execute
+    .quad 0x400000 + P + AD + PS + G + NX           // read-only data
+    .quad 0x600000 + P + W + AD + PS + G + NX       // data
+    .skip 508 * 8
+    .globl direct_pdpt
+direct_pdpt:                            // 4 GiB here; the rest is added when RAM lies above
+    .quad direct_pd - KERNEL_BASE + TABLE
+    .quad direct_pd - KERNEL_BASE + 0x1000 + TABLE
+    .quad direct_pd - KERNEL_BASE + 0x2000 + TABLE
+    .quad direct_pd - KERNEL_BASE + 0x3000 + TABLE
+    .skip 508 * 8
+direct_pd:                              // the image's own pages are left out: its text has no writable alias
+    .quad 0 + P + W + AD + PS + G + NX
+    .quad 0, 0, 0
+    .set frame, 0x800000
+    .rept 1536 - 4
+    .quad frame + P + W + AD + PS + G + NX
+    .set frame, frame + 0x200000
+    .endr
+    .rept 512                           // devices, uncached
+    .quad frame + P + W + AD + PS + G + NX + PCD + PWT
+    .set frame, frame + 0x200000
+    .endr
+shared_pdpt:
+    .skip 511 * 8
+    .quad shared_pd - KERNEL_BASE + TABLE + U
+shared_pd:
+    .skip 511 * 8
+    .quad shared_pt - KERNEL_BASE + TABLE + U
+    .globl shared_pt
+shared_pt:
+    .skip 509 * 8
+    .quad 0                                         // clock page, mapped when it is enabled
+    .quad info_page - KERNEL_BASE + P + U + AD + NX
+    .quad entry_page - KERNEL_BASE + P + U + AD
+    .globl info_page
+info_page:
+    .skip 4096
+    .globl entry_page
+entry_page:                             // copied from user_entry_* by the boot probe; until then traps
+    .fill 4096, 1, 0xcc
+
+    .section .bss.aligned, "aw", @nobits
+    .balign CPU_SIZE
+    .globl cpu_blocks
+cpu_blocks:
+    .skip CPU_SIZE * CPU_LIMIT
+    .balign 4096
+    .globl clock_page
+clock_page:
+    .skip 4096
+
+    .section .note.GNU-stack, "", @progbits

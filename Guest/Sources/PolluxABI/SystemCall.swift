@@ -1,0 +1,312 @@
+// Which system calls the Pollux kernel has, and how registers carry them.
+//
+// Convention, for both entries (`int $4` and SYSCALL; `KernelInfo.entryAddress` holds whichever works here, and programs
+// simply call it):
+//
+//   in   RAX  number            RDI RSI RDX R10 R8 R9  arguments
+//   out  RAX  result: zero or positive, or a negative `SystemError`
+//        RBX RBP RSP R12 R13 R14 R15 are kept, except by the message calls below, which say what they return.
+//        RCX RDX RSI RDI R8 R9 R10 R11 and the flags are unspecified unless a call names them as results.
+//        Floating-point and vector state is kept.
+//
+// Message calls (`call`, `replyReceive`, `reply`) carry eight words in registers, both ways:
+//
+//   word 0…7 = RSI RDX R10 R8 R9 R12 R13 R14
+//   R15      = a handle to pass along, `rights << 32 | handle` in the sender's table, or 0 for none; the receiver finds
+//              the handle of its own table there (its low 32 bits), or 0.
+//
+// Addresses are guest-virtual and points in time are values of the time-stamp counter, unless a comment says otherwise.
+// `forever` is the deadline that never comes.
+
+/// Numbers of the system calls. Arguments are listed in register order; `process` = 0 means the caller's own.
+public enum SystemCall: UInt64, Sendable {
+  /// `()` → 0. Does nothing: the cost of entering and leaving the kernel.
+  case null = 0
+
+  // MARK: Messages
+
+  /// `(endpoint, words…)` → 0. Waits for a receiver, hands it the words, waits for the reply, whose words it returns.
+  /// `peerClosed` if nobody can receive any more, or the receiver ended or closed the endpoint before it replied.
+  case call = 1
+  /// `(endpoint | token << 32, words…)` → badge. Replies to the caller that `token` names (0: to nobody), then waits for
+  /// the next message. Returns RAX = badge of the sender's handle, RDI = `endpoint | token << 32` of the new caller, so
+  /// that a server loop leaves RDI alone, and the words. If the endpoint is bound to a notification and that was
+  /// signalled: RAX = `SystemCall.notificationBadge`, RDI = endpoint, word 0 = the bits, which are thereby taken.
+  /// A token that no longer names a waiting caller (it was killed) is ignored.
+  case replyReceive = 2
+  /// `(token << 32, words…)` → 0. Replies without receiving. `notFound` if no caller waits under this token. A server may
+  /// keep several tokens and answer in any order.
+  case reply = 3
+
+  // MARK: Notifications: sets of 63 bits
+
+  /// `(notification, bits)` → 0. Adds the bits and wakes one waiter, which takes them all.
+  case notificationSignal = 4
+  /// `(notification, deadline)` → bits, never 0; takes them. `timedOut` at the deadline.
+  case notificationWait = 5
+  /// `(notification)` → bits, 0 if none; takes them.
+  case notificationPoll = 6
+  /// `(interrupt)` → 0. The driver has served the interrupt: a level-triggered line is unmasked again. Not needed for
+  /// edges and messages.
+  case interruptAcknowledge = 7
+
+  // MARK: Threads
+
+  /// `()` → 0. Lets others of the same priority run.
+  case threadYield = 8
+  /// `(deadline)` → 0. Sleeps until the time-stamp counter reaches it.
+  case threadSleep = 9
+  /// `(process, entry, stack pointer, argument 0, argument 1, priority)` → thread handle. It runs at once; argument 0
+  /// arrives in RDI, argument 1 in RSI; all other registers are 0, MXCSR and x87 as after FNINIT. Priority 0…31, greater
+  /// is more urgent. The priority may not exceed the creator's limit (its own priority at most).
+  case threadCreate = 10
+  /// `()`. Ends the calling thread; the process ends with its last thread, with code 0.
+  case threadExit = 11
+  /// `(thread, priority)` → 0. `thread` = 0: the caller.
+  case threadSetPriority = 12
+  /// `(value)` → 0. Sets FS base of the calling thread.
+  case threadSetPointer = 13
+
+  // MARK: Processes
+
+  /// `(name, length)` → process handle. An empty address space without threads. At most 31 bytes of name are kept.
+  case processCreate = 16
+  /// `(code)`. Ends the calling process.
+  case processExit = 17
+  /// `(process, code)` → 0. Ends it. Needs the right `manage`.
+  case processKill = 18
+  /// `(process, notification, bits)` → 0. Signals the bits when the process ends, at once if it has.
+  case processWatch = 19
+  /// `(process)` → a `ProcessStatus` value: running, or how it ended.
+  case processStatus = 20
+  /// `(buffer, capacity, first)` → count. Fills `ProcessInfo` records, in order of identifier, from identifier `first`.
+  case processList = 21
+  /// `(buffer, capacity, first)` → count. Fills `ThreadInfo` records, in order of identifier, from identifier `first`.
+  case threadList = 22
+
+  // MARK: Memory
+
+  /// `(size, flags)` → memory handle. Physically contiguous, zero, a multiple of 4 KiB (rounded up); from 2 MiB on aligned
+  /// to 2 MiB. Flags: `MemoryFlags`.
+  case memoryCreate = 24
+  /// `(root, physical address, size, flags)` → memory handle on a device range or a boot module. Needs the root handle.
+  case memoryCreatePhysical = 25
+  /// `(process, memory, address, offset, size, protection)` → address. All page-aligned; pages that are mapped already
+  /// give `exists` and nothing is mapped. Protection: `Protection`.
+  case memoryMap = 26
+  /// `(process, address, size)` → 0. Pages that are not mapped are skipped.
+  case memoryUnmap = 27
+  /// `(process, address, size, protection)` → 0. May add only what the mapping's handle allowed.
+  case memoryProtect = 28
+  /// `(memory)` → size in bytes.
+  case memorySize = 29
+  /// `(memory)` → guest-physical address of its first byte, for DMA. Needs the right `physical`.
+  case memoryPhysicalAddress = 30
+
+  // MARK: Handles
+
+  /// `(handle)` → 0.
+  case handleClose = 32
+  /// `(handle, rights, badge)` → handle in the caller's table on the same object, with the rights both have. A badge other
+  /// than 0 replaces the badge of an unbadged endpoint handle. Needs the right `grant`.
+  case handleDuplicate = 33
+  /// `(process, handle, rights, badge)` → number of the new handle in the other process's table. Needs `manage` on the
+  /// process and `grant` on the handle.
+  case handleGrant = 34
+  /// `(handle)` → kind of the object, an `ObjectKind`, in the low 8 bits; rights from bit 8.
+  case handleKind = 35
+
+  // MARK: Endpoints, notifications, interrupts
+
+  /// `()` → endpoint handle.
+  case endpointCreate = 40
+  /// `(endpoint, notification)` → 0. From now on `replyReceive` on the endpoint takes this notification's bits too.
+  case endpointBind = 41
+  /// `()` → notification handle.
+  case notificationCreate = 42
+  /// `(root, IOAPIC pin, flags, notification, bits)` → interrupt handle. Flags: `InterruptFlags`. Each interrupt signals the
+  /// bits.
+  case interruptCreateLine = 43
+  /// `(message table memory, entry, notification, bits)` → interrupt handle. The kernel chooses the vector and programs
+  /// and enables the entry (docs/platform.md, message table). The memory object must have been made with the flag
+  /// `messageTable`, and the handle needs `write`. Closing the last handle disables the entry.
+  case interruptCreateMessage = 44
+  /// `(interrupt, 0 or 1)` → 0. Masks (1) or unmasks the line or message.
+  case interruptMask = 45
+
+  // MARK: Console, log, system
+
+  /// `(address, length)` → count of bytes taken, maybe 0 while the serial port is full: then sleep a little and go on. At
+  /// most 256 bytes are taken a call.
+  case consoleWrite = 48
+  /// `(address, capacity)` → count of bytes received, 0 if none wait. To wait, create an interrupt on pin 4.
+  case consoleRead = 49
+  /// `(address, length)` → count of bytes taken (at most 256), appended to the kernel log, not to the console.
+  case logWrite = 50
+  /// `(position, address, capacity)` → count. Reads the log from a position counted since boot; a position that has been
+  /// overwritten reads from the oldest byte still there; `SystemQuery.logStart` and `.logEnd` tell the bounds.
+  case logRead = 51
+  /// `(root, operation, value)` → 0. A `SystemControl`.
+  case systemControl = 52
+  /// `(query)` → value. A `SystemQuery`.
+  case systemQuery = 53
+
+  /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
+  public static let notificationBadge: Int64 = 1 << 62
+  /// The deadline that never comes.
+  public static let forever: UInt64 = .max
+  /// Message words a call carries.
+  public static let messageWords = 8
+}
+
+/// Why a system call failed; RAX holds the raw value.
+public enum SystemError: Int64, Error, Sendable {
+  /// No system call has this number.
+  case badCall = -1
+  /// The handle is not in use.
+  case badHandle = -2
+  /// The handle names an object of another kind.
+  case wrongKind = -3
+  /// The handle lacks a right that the call needs.
+  case denied = -4
+  /// A number is out of its range.
+  case badArgument = -5
+  /// An address is not page-aligned where it must be, not a user address, or not mapped with the access needed.
+  case badAddress = -6
+  /// No physical memory, or none contiguous.
+  case noMemory = -7
+  /// A table of fixed size (handles, vectors, processes) is full.
+  case tableFull = -8
+  /// The other side of the endpoint is gone.
+  case peerClosed = -9
+  /// The deadline passed.
+  case timedOut = -10
+  /// What was named does not exist (any more).
+  case notFound = -11
+  /// Something is there already.
+  case exists = -12
+  /// This machine cannot do it.
+  case unsupported = -13
+}
+
+/// What a handle can name.
+public enum ObjectKind: UInt8, Sendable {
+  case process = 1
+  case thread = 2
+  case memory = 3
+  case endpoint = 4
+  case notification = 5
+  case interrupt = 6
+  case root = 7
+}
+
+/// What a holder of a handle may do with the object. The meaning of the low bits depends on the kind.
+public struct Rights: OptionSet, Sendable {
+  public let rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  /// Memory: map readable.
+  public static let read = Rights(rawValue: 1)
+  /// Memory: map writable; a message table: create interrupts.
+  public static let write = Rights(rawValue: 2)
+  /// Memory: map executable.
+  public static let execute = Rights(rawValue: 4)
+  /// Memory: learn the guest-physical address.
+  public static let physical = Rights(rawValue: 8)
+  /// Endpoint: call.
+  public static let call = Rights(rawValue: 1)
+  /// Endpoint: receive and reply, bind. The endpoint closes with the last handle that has it.
+  public static let receive = Rights(rawValue: 2)
+  /// Notification: signal; also to be named as the target of an interrupt or a watch.
+  public static let signal = Rights(rawValue: 1)
+  /// Notification: wait and poll.
+  public static let wait = Rights(rawValue: 2)
+  /// Interrupt: acknowledge and mask. Process: map, start threads, kill, grant to. Thread: set its priority. Root: all.
+  public static let manage = Rights(rawValue: 1)
+  /// Process: status and watch.
+  public static let observe = Rights(rawValue: 2)
+  /// Any kind: duplicate and pass on.
+  public static let grant = Rights(rawValue: 0x8000)
+  /// Everything.
+  public static let all = Rights(rawValue: 0xffff)
+}
+
+/// Access of a mapping. Write and execute together are refused.
+public struct Protection: OptionSet, Sendable {
+  public let rawValue: UInt64
+  public init(rawValue: UInt64) { self.rawValue = rawValue }
+  public static let read = Protection(rawValue: 1)
+  public static let write = Protection(rawValue: 2)
+  public static let execute = Protection(rawValue: 4)
+}
+
+/// Kinds of memory object.
+public struct MemoryFlags: OptionSet, Sendable {
+  public let rawValue: UInt64
+  public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// A device: uncached. Implied for ranges outside RAM.
+  public static let device = MemoryFlags(rawValue: 1)
+  /// A message table (docs/platform.md): never mapped, only used by `interruptCreateMessage`.
+  public static let messageTable = MemoryFlags(rawValue: 2)
+}
+
+/// How an IOAPIC pin signals.
+public struct InterruptFlags: OptionSet, Sendable {
+  public let rawValue: UInt64
+  public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// Level-triggered: masked by the kernel at each interrupt until acknowledged. Otherwise edge.
+  public static let level = InterruptFlags(rawValue: 1)
+  /// Active low. Otherwise active high.
+  public static let low = InterruptFlags(rawValue: 2)
+}
+
+/// Result of `processStatus`.
+public struct ProcessStatus: RawRepresentable, Equatable, Sendable {
+  public let rawValue: Int64
+  public init(rawValue: Int64) { self.rawValue = rawValue }
+  /// It has not ended.
+  public static let running = ProcessStatus(rawValue: 0)
+  /// It called `processExit`, or was killed by `processKill`, with this code (low 32 bits).
+  public static func exited(_ code: UInt32) -> ProcessStatus { ProcessStatus(rawValue: 1 << 32 | Int64(code)) }
+  /// A processor exception that it did not survive, by vector (14: page fault).
+  public static func faulted(vector: UInt8) -> ProcessStatus { ProcessStatus(rawValue: 2 << 32 | Int64(vector)) }
+  public var hasEnded: Bool { rawValue != 0 }
+  public var didFault: Bool { rawValue >> 32 == 2 }
+  /// The exit code or the vector.
+  public var code: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
+}
+
+/// Operations of `systemControl`.
+public enum SystemControl: UInt64, Sendable {
+  /// Power off.
+  case powerOff = 0
+  /// Reboot.
+  case reboot = 1
+  /// End the virtual machine with the exit code `value` (0…255).
+  case exit = 2
+  /// Start the application processors. → count of processors that run. `value`: how many to wait for (0: the device
+  /// tree was not read; wait a moment and take those that come).
+  case startProcessors = 3
+  /// Find the frequency of the time-stamp counter, publish it in `KernelInfo`, start the preemption timer. init calls this
+  /// once before it starts threads. `value`: frequency in Hz if known (from the device tree), else 0.
+  case calibrate = 4
+}
+
+/// Values `systemQuery` can tell.
+public enum SystemQuery: UInt64, Sendable {
+  /// Bytes of RAM.
+  case memoryTotal = 0
+  /// Bytes of RAM not allocated.
+  case memoryFree = 1
+  /// Bytes the kernel's own objects and page tables take.
+  case memoryKernel = 2
+  case logStart = 3
+  case logEnd = 4
+  case processorCount = 5
+  case contextSwitches = 6
+  case interrupts = 7
+  case systemCalls = 8
+  case pageFaults = 9
+  /// Ticks of the time-stamp counter that all processors together were idle.
+  case idleTime = 10
+}

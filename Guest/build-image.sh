@@ -1,0 +1,42 @@
+#!/bin/sh
+# Builds the guest package, checks the kernel, and leaves kernel.elf and archive.tar in the folder $1. $2 is the image tool
+# (Guest/Tools/pollux-image), $3 the swift command. If $1 lies inside a scratch folder as `swift build` makes them
+# (…/plugins/outputs/…), both files are also copied to the scratch folder's pollux/, where `castor` and the tests look.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1"
+out=$(cd "$1" && pwd) image=$2 swift=${3:-swift}
+scratch=$out/scratch
+toolchain=$(dirname "$(readlink -f "$(command -v "$swift")")")
+[ -x "$toolchain/llvm-objdump" ] || toolchain=$(dirname "$(command -v llvm-objdump)")
+PATH=$toolchain:$PATH
+
+"$swift" build --package-path "$here" --scratch-path "$scratch" -c release --triple x86_64-unknown-none-elf
+bin=$scratch/x86_64-unknown-none-elf/release
+
+llvm-objdump -d --no-show-raw-insn "$bin/kernel" | "$image" check
+cp "$bin/kernel" "$out/kernel.elf.new" && mv "$out/kernel.elf.new" "$out/kernel.elf"
+
+# The archive: programs without their debugging information (gdb reads it from $bin), then plain files.
+set --
+while read -r name source rest; do
+  case $name in '' | '#'*) continue ;; esac
+  if [ -f "$bin/$source" ]; then
+    llvm-objcopy --strip-all "$bin/$source" "$out/$source.stripped"
+    set -- "$@" "$name=$out/$source.stripped"
+  else
+    set -- "$@" "$name=$here/$source"
+  fi
+done <"$here/archive.txt"
+"$image" archive "$out/archive.tar.new" "$@"
+mv "$out/archive.tar.new" "$out/archive.tar"
+
+case $out in
+*/plugins/outputs/*)
+  stable=${out%%/plugins/outputs/*}/pollux
+  mkdir -p "$stable"
+  for file in kernel.elf archive.tar; do
+    cp "$out/$file" "$stable/$file.new" && mv "$stable/$file.new" "$stable/$file"
+  done
+  ;;
+esac
