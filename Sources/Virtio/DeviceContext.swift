@@ -1,0 +1,285 @@
+// The thread that runs a device's queues: waits for doorbells and completions, polls a little before it sleeps, and
+// shows finished batches to the driver.
+
+import Glibc
+import HostSystem
+import Logging
+import Synchronization
+import SystemPackage
+
+/// Pulses the device's interrupt line (an edge).
+public protocol InterruptTrigger: Sendable {
+  func trigger()
+}
+
+/// Routes the message interrupts of a device's queues.
+public protocol MessageRouter: Sendable {
+  /// Makes later triggers of `queue` send this MSI (Intel SDM vol. 3, §11.11), or none when not enabled.
+  func setMessage(queue: Int, address: UInt64, data: UInt32, enabled: Bool)
+  func trigger(queue: Int)
+}
+
+/// Device status bits (virtio 1.2 §2.1).
+public enum DeviceStatus {
+  public static let acknowledge: UInt32 = 1
+  public static let driver: UInt32 = 2
+  public static let driverOK: UInt32 = 4
+  public static let featuresOK: UInt32 = 8
+  public static let needsReset: UInt32 = 64
+  public static let failed: UInt32 = 128
+}
+
+/// How a device's thread behaves.
+public struct DeviceOptions: Sendable {
+  /// How long the thread looks for new work after the last one before it sleeps, in ns. 0: not at all.
+  public var pollNanoseconds: UInt64
+  public init(pollNanoseconds: UInt64 = 50_000) { self.pollNanoseconds = pollNanoseconds }
+}
+
+/// A device's thread, its queues, and its interrupts.
+public final class DeviceContext: @unchecked Sendable {
+  // @unchecked: `queues` and the plain variables are touched only by the device's thread (before it starts: by the
+  // maker); the rest is immutable, atomic, or behind a Mutex.
+
+  /// The loop of the device's thread.
+  public let loop: EventLoop
+  /// One eventfd a queue; signalled by the driver's doorbell.
+  public let queueEvents: [EventDescriptor]
+  /// The device's queues. Device thread only.
+  public let queues: [VirtioQueue]
+  public let logger: Logger
+
+  let status = Atomic<UInt32>(0)
+  let interruptStatus = Atomic<UInt32>(0)
+  let enabledMessages = Atomic<UInt64>(0)
+  private let line: any InterruptTrigger
+  private let messages: any MessageRouter
+  private let device: any VirtioDevice
+  private let options: DeviceOptions
+
+  private enum Life {
+    case notStarted
+    case running(HostThread)
+    case ended
+  }
+  private let life = Mutex(Life.notStarted)
+  private let thread = Atomic<UInt>(0)
+
+  private var started = false
+  private var paused = false
+  private var failed = false
+  private var inPass = false
+
+  init(
+    name: String, device: any VirtioDevice, line: any InterruptTrigger, messages: any MessageRouter,
+    options: DeviceOptions
+  ) throws(Errno) {
+    self.device = device
+    self.line = line
+    self.messages = messages
+    self.options = options
+    logger = Logger(label: name)
+    loop = try EventLoop()
+    var events: [EventDescriptor] = []
+    for _ in device.queueSizes { events.append(try EventDescriptor()) }
+    queueEvents = events
+    queues = device.queueSizes.indices.map { VirtioQueue(index: $0) }
+    for (queue, event) in zip(queues, queueEvents) {
+      try loop.add(event.fileDescriptor, for: .readable) { [unowned self] _ in
+        queue.statistics.doorbells &+= event.drain()
+        runPass()
+      }
+    }
+    try device.attach(to: self)
+    let thread = try HostThread(name: name) { [loop, self] in
+      self.thread.store(UInt(pthread_self()), ordering: .releasing)
+      loop.run()
+    }
+    life.withLock { $0 = .running(thread) }
+  }
+
+  // MARK: Calls from other threads
+
+  /// Runs `work` on the device's thread and waits for it. After `end`, or on that thread itself, runs it at once.
+  public func onDeviceThread(_ work: @escaping @Sendable () -> Void) {
+    if thread.load(ordering: .acquiring) == UInt(pthread_self()) { return work() }
+    // Held while waiting: the thread cannot be ended under a call that waits for it.
+    life.withLock { life in
+      guard case .running = life else { return work() }
+      let done = Rendezvous()
+      loop.perform {
+        work()
+        done.signal()
+      }
+      done.wait()
+    }
+  }
+
+  /// Lets the device finish what it has begun and take nothing more, until `resume`.
+  func pause() {
+    onDeviceThread { [self] in
+      guard !paused else { return }
+      paused = true
+      device.drain(nil)
+      publishAll()
+    }
+  }
+
+  func resume() {
+    onDeviceThread { [self] in
+      paused = false
+      runPass()
+    }
+  }
+
+  /// Drains the device and ends its thread.
+  func end() {
+    onDeviceThread { [self] in
+      paused = true
+      device.drain(nil)
+      publishAll()
+    }
+    life.withLock { life in
+      guard case .running(let thread) = life else { return }
+      loop.stop()
+      thread.join()
+      life = .ended
+    }
+  }
+
+  // MARK: Calls of the transport, each on the device's thread
+
+  func start(features: UInt64) {
+    started = true
+    device.start(features: features)
+    runPass()
+  }
+
+  func enable(_ index: Int, ring: SplitQueue) {
+    queues[index].ring = ring
+    runPass()
+  }
+
+  func disable(_ index: Int) {
+    device.drain(queues[index])
+    queues[index].ring = nil
+  }
+
+  func reset() {
+    device.drain(nil)
+    device.stop()
+    for queue in queues { queue.ring = nil }
+    started = false
+    failed = false
+  }
+
+  // MARK: Notifications to the driver
+
+  /// Tells the driver that the configuration space changed. Any thread.
+  public func configurationChanged() {
+    guard status.load(ordering: .acquiring) & DeviceStatus.driverOK != 0 else { return }
+    interruptStatus.bitwiseOr(2, ordering: .acquiringAndReleasing)
+    line.trigger()
+  }
+
+  /// Stops serving queues until the driver resets the device, and tells it so (§2.1.2). Any thread.
+  public func needsReset(_ reason: String) {
+    let old = status.bitwiseOr(DeviceStatus.needsReset, ordering: .acquiringAndReleasing).oldValue
+    guard old & DeviceStatus.needsReset == 0 else { return }
+    logger.warning("device needs reset: \(reason)")
+    configurationChanged()
+    loop.perform { [self] in failed = status.load(ordering: .acquiring) & DeviceStatus.needsReset != 0 }
+  }
+
+  /// Interrupts for a queue although nothing was used, as a fault to test drivers with. Any thread.
+  public func spuriousInterrupt(queue: Int) {
+    guard queues.indices.contains(queue), status.load(ordering: .acquiring) & DeviceStatus.driverOK != 0 else { return }
+    interrupt(queue)
+  }
+
+  private func interrupt(_ queue: Int) {
+    if enabledMessages.load(ordering: .acquiring) & (1 << UInt64(queue)) != 0 {
+      messages.trigger(queue: queue)
+    } else {
+      interruptStatus.bitwiseOr(1, ordering: .acquiringAndReleasing)
+      line.trigger()
+    }
+  }
+
+  private func publishAll() {
+    for queue in queues {
+      guard let ring = queue.ring else { continue }
+      switch ring.publish() {
+      case .nothingPublished: continue
+      case .suppressed: queue.statistics.interruptsSuppressed &+= 1
+      case .needed:
+        queue.statistics.interrupts &+= 1
+        interrupt(queue.index)
+      }
+      queue.statistics.batches &+= 1
+    }
+  }
+
+  // MARK: The pass
+
+  /// How long one pass may keep the loop from its other descriptors, in ns.
+  private static let longestPass: UInt64 = 1_000_000
+
+  /// Serves all queues and completions until there is nothing left and the polling time is over. Device thread only;
+  /// devices call it when one of their descriptors is ready.
+  public func runPass() {
+    // `inPass`: a device may cause a pass from within one, which then has nothing to add.
+    guard started, !paused, !failed, !inPass else { return }
+    inPass = true
+    defer { inPass = false }
+    do throws(QueueError) {
+      let begin = monotonicNanoseconds()
+      while true {
+        for queue in queues { queue.ring?.suppressDoorbells() }
+        var last = begin
+        while true {
+          if try iterate() {
+            last = monotonicNanoseconds()
+            if last &- begin > Self.longestPass { return loop.perform { [self] in runPass() } }
+            continue
+          }
+          guard options.pollNanoseconds > 0, monotonicNanoseconds() &- last < options.pollNanoseconds else { break }
+        }
+        var missed = false
+        for queue in queues {
+          guard let ring = queue.ring, device.wantsDoorbell(queue) else { continue }
+          if ring.requestDoorbell() { missed = true }
+        }
+        guard missed, try iterate() else { return }
+      }
+    } catch {
+      failed = true
+      needsReset(error.description)
+    }
+  }
+
+  /// One look at every queue and at the completions.
+  private func iterate() throws(QueueError) -> Bool {
+    var progress = false
+    for queue in queues {
+      guard let ring = queue.ring, ring.hasAvailable else { continue }
+      if try device.serve(queue) { progress = true }
+    }
+    if try device.poll() { progress = true }
+    if progress { publishAll() }
+    return progress
+  }
+}
+
+/// Lets one thread wait for another once.
+private final class Rendezvous: @unchecked Sendable {
+  // @unchecked: a POSIX semaphore is made to be shared between threads; its address is stable.
+  private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+  init() { sem_init(semaphore, 0, 0) }
+  deinit {
+    sem_destroy(semaphore)
+    semaphore.deallocate()
+  }
+  func signal() { sem_post(semaphore) }
+  func wait() { while sem_wait(semaphore) != 0 && errno == EINTR {} }
+}
