@@ -25,15 +25,15 @@ public enum HostPaths {
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 
-  /// The folders in which the guest is looked for, in order: the environment's, beside the executable (`guest`), where
-  /// an installation has it (`../share/castor`), and the build folder's.
+  /// The folders in which the guest is looked for, in order: the environment's, beside the executable, where an
+  /// installation has it (`../share/castor`), and the build folder's `pollux`.
   public static func guestFolders(executable: String?, environment: String?) -> [String] {
     var folders: [String] = []
     if let environment, !environment.isEmpty { return [environment] }
     if let executable {
       let folder = folder(of: executable)
       folders += [
-        folder, "\(folder)/guest", "\(folder)/../share/castor", "\(folder)/../guest", "\(folder)/../../guest",
+        folder, "\(folder)/pollux", "\(folder)/../share/castor", "\(folder)/../pollux", "\(folder)/../../pollux",
       ]
     }
     return folders

@@ -26,9 +26,6 @@ public enum MachineKey: String, CaseIterable, Sendable {
     default: rawValue
     }
   }
-
-  /// Whether the value names a file that is read relative to the configuration file.
-  public var isPath: Bool { self == .kernel || self == .archive || self == .initrd }
 }
 
 extension MachineConfiguration {
@@ -139,6 +136,34 @@ extension MachineConfiguration {
         throw ConfigurationError(key: name, value: value, expected: "given twice", exitCode: .usage)
       }
       try apply(key, value)
+    }
+  }
+}
+
+extension MachineConfiguration {
+  /// Puts `folder` before every relative path, so that paths in a configuration file are relative to that file.
+  public mutating func prefixRelativePaths(with folder: String) {
+    guard folder != "." else { return }
+    func prefixed(_ path: String) -> String { path.hasPrefix("/") ? path : "\(folder)/\(path)" }
+    kernel = kernel.map(prefixed)
+    archive = archive.map(prefixed)
+    initrd = initrd.map(prefixed)
+    control = control.map(prefixed)
+    switch serial {
+    case .file(let path): serial = .file(path: prefixed(path))
+    case .unix(let path): serial = .unix(path: prefixed(path))
+    case .stdio, .pty, .none: break
+    }
+    if case .unix(let path) = gdb { gdb = .unix(path: prefixed(path)) }
+    for index in disks.indices {
+      if case .file(let path) = disks[index].backend { disks[index].backend = .file(path: prefixed(path)) }
+    }
+    for index in nets.indices {
+      switch nets[index].backend {
+      case .listen(let path): nets[index].backend = .listen(path: prefixed(path))
+      case .connect(let path): nets[index].backend = .connect(path: prefixed(path))
+      case .tap: break
+      }
     }
   }
 }

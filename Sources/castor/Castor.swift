@@ -1,0 +1,53 @@
+// The front end's commands, and how errors become exit codes.
+
+import ArgumentParser
+import Configuration
+import Foundation
+
+@main
+struct Castor: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "castor",
+    abstract: "Runs, debugs and measures the Pollux microkernel, or Linux, in a virtual machine on KVM.",
+    discussion: """
+      castor run                      boot the demo and leave the terminal at its prompt
+      castor run --gdb 1234 --wait-gdb  the same, stopped before the first instruction for gdb
+      castor bench block --quick      measure the guest's block drivers against the host
+
+      Exit codes:
+      \(exitCodeTable)
+      """,
+    version: "castor 0.1.0",
+    subcommands: [Run.self, Fdt.self, Doctor.self, Control.self, Bench.self])
+
+  /// The exit codes, one a line.
+  static var exitCodeTable: String {
+    Configuration.ExitCode.allCases.map { code in
+      let number = String(code.rawValue)
+      return String(repeating: " ", count: 4 - number.count) + "\(number)  \(code.summary)"
+    }.joined(separator: "\n")
+  }
+}
+
+/// An error that ends a command with one line and its own exit code.
+struct CommandFailure: Error, CustomStringConvertible {
+  var message: String
+  var exitCode: Configuration.ExitCode
+  var description: String { message }
+}
+
+/// Runs a command's body; a known error prints one line on standard error and ends the process with its exit code.
+func reportingFailures(_ body: () throws -> Void) throws {
+  do {
+    try body()
+  } catch let error as ConfigurationError {
+    printError(error.description)
+    throw ArgumentParser.ExitCode(error.exitCode.rawValue)
+  } catch let error as CommandFailure {
+    printError(error.message)
+    throw ArgumentParser.ExitCode(error.exitCode.rawValue)
+  }
+}
+
+/// Prints one line on standard error, named as the program's.
+func printError(_ message: String) { FileHandle.standardError.write(Data("castor: \(message)\n".utf8)) }

@@ -1,0 +1,3 @@
+import ArgumentParser
+
+struct Control: ParsableCommand { static let configuration = CommandConfiguration(commandName: "ctl") }
