@@ -33,6 +33,7 @@ let package = Package(
   targets: [
     // C: headers of the host kernel and system libraries, and nothing that Swift can say itself.
     .target(name: "CLinux"),
+    .target(name: "CHostRing", linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CRing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
     .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
   ]
@@ -61,10 +62,13 @@ let package = Package(
       .executableTarget(
         name: "castor",
         dependencies: [
-          "CLinux", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage", "GuestMemory",
+          "CLinux", "CHostRing", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage",
+          "GuestMemory",
           arguments, logging, "Yams", system,
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
+      .testTarget(
+        name: "castorTests", dependencies: ["castor", "Configuration", arguments, "Yams"], swiftSettings: strict),
     ]
     // The guest package in Guest/, built by a plugin, and its portable modules once more for the host, so that they are tested.
     + [

@@ -61,11 +61,11 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
     case .missingInput: "a named file does not exist"
     case .noSuchMachine: "no virtual machine listens on the control socket"
     case .noKVM: "/dev/kvm is absent or not usable"
-    case .guestFailure: "the guest crashed (triple fault, or an instruction the host cannot emulate)"
+    case .guestFailure: "the guest crashed: triple fault, or an instruction not emulated"
     case .operatingSystemError: "the host's kernel refused a request"
     case .cannotCreate: "an output file or socket cannot be created"
     case .inputOutputError: "reading or writing a host file failed"
-    case .protocolError: "the control socket's peer refused the command or does not speak the protocol"
+    case .protocolError: "the control socket's peer refused the command"
     case .permissionDenied: "a file may not be read, written or opened"
     case .unknownKey: "a configuration file has an unknown key"
     case .invalidKernel: "the kernel file is truncated or of an unknown format"
@@ -77,7 +77,7 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
     case .tooManyCPUs: "more CPUs than the host's KVM supports"
     case .notEnoughMemory: "more memory than the host has"
     case .checkFailed: "a benchmark's data verification failed"
-    case .interrupted: "ended by Ctrl-C"
+    case .interrupted: "ended by Ctrl-C (SIGINT)"
     case .terminated: "ended by a second SIGTERM"
     }
   }

@@ -10,9 +10,9 @@ struct Castor: ParsableCommand {
     commandName: "castor",
     abstract: "Runs, debugs and measures the Pollux microkernel, or Linux, in a virtual machine on KVM.",
     discussion: """
-      castor run                      boot the demo and leave the terminal at its prompt
-      castor run --gdb 1234 --wait-gdb  the same, stopped before the first instruction for gdb
-      castor bench block --quick      measure the guest's block drivers against the host
+      castor run                        boot the demo; the terminal is its console
+      castor run --gdb 1234 --wait-gdb  the same, stopped before the first instruction
+      castor bench block --quick        measure the guest's block drivers
 
       Exit codes:
       \(exitCodeTable)
