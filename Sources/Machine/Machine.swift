@@ -1,0 +1,239 @@
+// One virtual machine from its description: memory, vCPUs, devices, the loaded guest, and its life until it ends.
+
+import CLinux
+import Configuration
+import Devices
+import Glibc
+import GuestMemory
+import HostSystem
+import KVM
+import Loader
+import Logging
+import Synchronization
+import SystemPackage
+
+/// How a machine came to its end.
+public enum Ending: Equatable, Sendable {
+  /// The guest powered itself off.
+  case powerOff
+  /// The guest asked for a reboot.
+  case reboot
+  /// The guest ended the machine with a code.
+  case exit(UInt8)
+  /// Somebody on the host ended it: a second SIGTERM, the escape key, the control socket, the debugger.
+  case ended(ExitCode)
+  /// The guest or KVM failed; the report says how.
+  case failed(ExitCode)
+}
+
+/// A machine. Made and run by one thread, the main thread; its vCPUs and devices have threads of their own.
+public final class Machine: @unchecked Sendable {
+  // @unchecked: the stored parts are set in `init` and are safe to share themselves; `firstEnding` is locked.
+  public let configuration: MachineConfiguration
+  let log: Logger
+  let memory: GuestMemory
+  let virtualMachine: VirtualMachine
+  let kvm: KVMSystem
+  public let loop: EventLoop
+  let serial: Serial16550
+  let debugPort = DebugPort()
+  let bootMarks: BootMarks
+  /// When the program was executed, monotonic nanoseconds.
+  let start: UInt64
+  let powerButton: PowerButton
+  private(set) var processors: [ProcessorThread] = []
+  private(set) var bootPlan: BootPlan?
+  var virtioDevices: [AttachedDevice] = []
+  var windows = MMIOMap<AttachedDevice>()
+  private let ending = Mutex<Ending?>(nil)
+  /// Called on a vCPU thread for debug exits and ring-3 traps.
+  let debugger = Mutex<(any ProcessorDebugger)?>(nil)
+
+  /// Builds everything up to the first instruction.
+  /// - Throws: `MachineError` naming what cannot be had.
+  public init(_ configuration: MachineConfiguration, log: Logger, start: UInt64) throws(MachineError) {
+    self.configuration = configuration
+    self.log = log
+    self.start = start
+    bootMarks = BootMarks(start: start)
+    do {
+      ProcessorThread.installKickHandler()
+      loop = try EventLoop()
+      kvm = try KVMSystem()
+      guard configuration.cpus <= kvm.maximumCPUs else {
+        throw MachineError(
+          "cpus '\(configuration.cpus)': this host's KVM gives one machine at most \(kvm.maximumCPUs)",
+          exitCode: .tooManyCPUs)
+      }
+      virtualMachine = try VirtualMachine(system: kvm)
+      memory = try GuestMemory(
+        ranges: PlatformLayout.memoryRanges(bytes: configuration.memory),
+        backing: configuration.backing == .memfd ? .memfd : .anonymous, hugePages: configuration.hugePages)
+      for (slot, region) in memory.regions.enumerated() {
+        try virtualMachine.setMemory(
+          slot: UInt32(slot), address: region.base.rawValue, count: region.count, host: region.host, readOnly: false)
+      }
+      let serialLine = try PinInterrupt(machine: virtualMachine, pin: 4)
+      serial = Serial16550 { serialLine.trigger() }
+      let buttonLine = try PinInterrupt(machine: virtualMachine, pin: UInt32(PowerButton.interruptPin))
+      powerButton = PowerButton { buttonLine.trigger() }
+    } catch { throw MachineError(wrapping: error) }
+    try addVirtioDevices()
+    try addProcessors()
+    try loadKernel()
+  }
+
+  private func addProcessors() throws(MachineError) {
+    do {
+      let supported = try kvm.supportedCPUID()
+      let deadline = kvm.value(of: .tscDeadline) != 0
+      for index in 0..<configuration.cpus {
+        let processor = try VirtualCPU(
+          machine: virtualMachine, index: index, cpuid: cpuid(for: index, from: supported, deadlineTimer: deadline))
+        processors.append(ProcessorThread(processor: processor, events: self))
+      }
+    } catch { throw MachineError(wrapping: error) }
+  }
+
+  private func loadKernel() throws(MachineError) {
+    guard let kernel = configuration.kernel else {
+      throw MachineError("kernel: no kernel image was given", exitCode: .missingInput)
+    }
+    do {
+      let request = BootRequest(
+        kernelPath: kernel, archivePath: configuration.archive ?? configuration.initrd, platform: platformDescription(),
+        throughFirmware: configuration.firmware)
+      let plan = try loadGuest(request, into: memory)
+      bootPlan = plan
+      // Linux expects a PC's timer beside its interrupt chip; Pollux does not use one.
+      if plan.format != .castorELF { try virtualMachine.createPIT() }
+      try processors[0].processor.start(in: plan.state)
+    } catch { throw MachineError(wrapping: error) }
+  }
+
+  // MARK: Life
+
+  /// Starts the vCPUs, serves the machine until it ends, and takes it apart.
+  public func run() throws(MachineError) -> Ending {
+    do {
+      for processor in processors { try processor.start() }
+    } catch { throw MachineError(wrapping: error) }
+    if configuration.timing {
+      let elapsed = Double(monotonicNanoseconds() - start) / 1e6
+      log.notice("first instruction", metadata: ["ms": "\((elapsed * 100).rounded() / 100)"])
+    }
+    attachSerial()
+    for processor in processors { processor.release() }
+    loop.run()
+    for processor in processors { processor.stop() }
+    for processor in processors { processor.join() }
+    for device in virtioDevices { device.transport.shutdown() }
+    drainSerial()
+    return ending.withLock { $0 } ?? .ended(.success)
+  }
+
+  /// Ends the machine. The first caller's reason counts. Any thread.
+  public func end(_ reason: Ending) {
+    ending.withLock { if $0 == nil { $0 = reason } }
+    loop.stop()
+  }
+
+  /// Whether the machine is at its end.
+  public var isEnding: Bool { ending.withLock { $0 != nil } }
+}
+
+/// What a debugger does with a vCPU that stopped for it. Called on the vCPU's thread.
+protocol ProcessorDebugger: AnyObject, Sendable {
+  /// A debug exit, or an emulation failure that may be a breakpoint. Blocks until the vCPU shall go on; false when the
+  /// exit is not the debugger's.
+  func stopped(_ exit: Exit, on thread: ProcessorThread) -> Bool
+  /// Ring 3 took #BP or #DB; `frame` is the guest-virtual address of the trap frame (docs/platform.md). Blocks until
+  /// the vCPU shall go on.
+  func trapped(frame: UInt64, on thread: ProcessorThread)
+}
+
+extension Machine: ProcessorEvents {
+  func port(
+    _ port: UInt16, size: Int, data: UnsafeMutableRawBufferPointer, isWrite: Bool, on thread: ProcessorThread
+  ) {
+    if isWrite {
+      var value: UInt32 = 0
+      for (index, byte) in data.enumerated() { value |= UInt32(byte) << (8 * UInt32(index)) }
+      writePort(port, size: size, value: value, on: thread)
+    } else {
+      let value = readPort(port, size: size)
+      for index in data.indices { data[index] = UInt8(truncatingIfNeeded: value >> (8 * UInt32(index))) }
+    }
+  }
+
+  private func writePort(_ port: UInt16, size: Int, value: UInt32, on thread: ProcessorThread) {
+    switch port {
+    case 0x3f8...0x3ff: serial.write(offset: UInt8(port - 0x3f8), value: UInt8(truncatingIfNeeded: value))
+    case PowerControl.port:
+      switch PowerControl.event(size: size, value: value) {
+      case .powerOff: end(.powerOff)
+      case .reboot: end(.reboot)
+      case .exit(let code): end(.exit(code))
+      case nil: log.debug("power control: 0x\(String(value, radix: 16)) means nothing")
+      }
+      if isEnding { thread.stop() }
+    case DebugPort.port where debugPort.isTrap(size: size):
+      thread.completeAccess()
+      debugger.withLock { $0 }?.trapped(frame: thread.processor.registers.rdi, on: thread)
+    case BootMarks.port: bootMarks.write(size: size, value: value)
+    case PowerButton.port: powerButton.write(value: UInt8(truncatingIfNeeded: value))
+    // The keyboard controller's reset line, which is how Linux reboots a machine without ACPI.
+    case 0x64 where value & 0xff == 0xfe:
+      end(.reboot)
+      thread.stop()
+    default: break
+    }
+  }
+
+  private func readPort(_ port: UInt16, size: Int) -> UInt32 {
+    switch port {
+    case 0x3f8...0x3ff: UInt32(serial.read(offset: UInt8(port - 0x3f8)))
+    case DebugPort.port: debugPort.read(size: size)
+    case PowerButton.port: UInt32(powerButton.read())
+    // The keyboard controller's status: output and input buffers empty.
+    case 0x64: 0
+    default: .max
+    }
+  }
+
+  func mmio(_ address: UInt64, data: UnsafeMutableRawBufferPointer, isWrite: Bool) {
+    guard let (window, offset) = windows.find(address, size: data.count) else {
+      // Nothing answers here: reads float high, writes are lost, as on a bus.
+      if !isWrite { for index in data.indices { data[index] = 0xff } }
+      return
+    }
+    if isWrite {
+      var value: UInt64 = 0
+      for (index, byte) in data.enumerated() { value |= UInt64(byte) << (8 * UInt64(index)) }
+      window.transport.write(offset: offset, size: data.count, value: value)
+    } else {
+      let value = window.transport.read(offset: offset, size: data.count)
+      for index in data.indices { data[index] = UInt8(truncatingIfNeeded: value >> (8 * UInt64(index))) }
+    }
+  }
+
+  func unusual(_ exit: Exit, on thread: ProcessorThread) -> Bool {
+    switch exit {
+    case .debug, .internalError:
+      if let debugger = debugger.withLock({ $0 }), debugger.stopped(exit, on: thread) { return true }
+    case .shutdown where configuration.noReboot == false && bootPlan?.format != .castorELF:
+      // Linux reboots by a triple fault when it is told to (reboot=t).
+      end(.reboot)
+      return false
+    default: break
+    }
+    reportCrash(exit, on: thread)
+    end(.failed(.guestFailure))
+    return false
+  }
+
+  func failed(_ error: KVMError, on thread: ProcessorThread) {
+    log.critical("vCPU \(thread.processor.index): \(error)")
+    end(.failed(.operatingSystemError))
+  }
+}

@@ -1,0 +1,82 @@
+// The virtio devices of a machine: their windows, doorbells and interrupts (docs/platform.md, "virtio device window").
+
+import Configuration
+import Devices
+import HostSystem
+import KVM
+import Loader
+import SystemPackage
+import Virtio
+
+/// A virtio device at its place in the machine.
+final class AttachedDevice: Sendable {
+  let slot: VirtioSlot
+  let transport: MMIOTransport
+  let device: any VirtioDevice
+
+  init(slot: VirtioSlot, transport: MMIOTransport, device: any VirtioDevice) {
+    self.slot = slot
+    self.transport = transport
+    self.device = device
+  }
+}
+
+extension Machine {
+  /// Makes every configured virtio device and connects it: window, line, messages, doorbells.
+  func addVirtioDevices() throws(MachineError) {
+    for slot in configuration.virtioSlots {
+      let device = try makeDevice(for: slot)
+      do {
+        let queues = device.queueSizes.count
+        let line = try PinInterrupt(machine: virtualMachine, pin: slot.gsi)
+        let messages = try QueueMessages(machine: virtualMachine, queues: queues, log: log)
+        let transport = try MMIOTransport(
+          name: slot.alias, device: device, memory: memory, line: line, messages: messages, options: options(for: slot))
+        for (queue, event) in transport.queueEvents.enumerated() {
+          try virtualMachine.addDoorbell(
+            at: slot.address + MMIOTransport.queueNotify, match: UInt32(queue), event: event)
+          if configuration.doorbellPages {
+            try virtualMachine.addDoorbell(
+              at: slot.address + MMIOTransport.doorbells + UInt64(queue) * MMIOTransport.doorbellStride, match: nil,
+              event: event)
+          }
+        }
+        let attached = AttachedDevice(slot: slot, transport: transport, device: device)
+        try windows.add(attached, at: slot.address, count: MMIOTransport.windowSize)
+        virtioDevices.append(attached)
+      } catch { throw MachineError(wrapping: error) }
+    }
+  }
+
+  /// What the guest is told about its hardware.
+  func platformDescription() -> PlatformDescription {
+    var platform = PlatformDescription(
+      processorCount: configuration.cpus, memory: PlatformLayout.memoryRanges(bytes: configuration.memory))
+    platform.virtioDevices = virtioDevices.map {
+      VirtioWindow(
+        address: .init($0.slot.address), gsi: $0.slot.gsi, deviceType: $0.device.deviceID,
+        queueCount: $0.device.queueSizes.count)
+    }
+    let aliases = configuration.virtioSlots.map(\.alias)
+    platform.services = configuration.services.map { service in
+      ServiceDescription(
+        name: service.name, program: service.program, isolationClass: service.isolationClass, mode: service.mode,
+        arguments: service.arguments, device: aliases.firstIndex(of: service.device))
+    }
+    platform.commandLine = configuration.commandLine
+    platform.tscFrequency = (processors.first?.processor.timestampFrequency ?? 0) * 1000
+    platform.hasTSCDeadline = kvm.value(of: .tscDeadline) != 0
+    return platform
+  }
+}
+
+extension Machine {
+  private func makeDevice(for slot: VirtioSlot) throws(MachineError) -> any VirtioDevice {
+    throw MachineError("no device of this kind yet", exitCode: .usage)
+  }
+
+  private func options(for slot: VirtioSlot) -> DeviceOptions {
+    guard case .disk(let index) = slot.device else { return DeviceOptions(pollNanoseconds: 0) }
+    return DeviceOptions(pollNanoseconds: UInt64(configuration.disks[index].pollMicroseconds) * 1000)
+  }
+}
