@@ -18,6 +18,16 @@ func layer(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
   ]
 }
 
+/// One portable module of the guest with its unit tests.
+func guestLayer(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
+  [
+    .target(
+      name: name, dependencies: dependencies, path: "Guest/Sources/\(name)", swiftSettings: strict),
+    .testTarget(
+      name: "\(name)Tests", dependencies: dependencies + [.byName(name: name)], swiftSettings: strict),
+  ]
+}
+
 let package = Package(
   name: "castor",
   products: [
@@ -55,6 +65,10 @@ let package = Package(
         "CLinux", "HostSystem", "GuestMemory", "KVM", "BlockStorage", "NetworkLink", "Virtio", "Devices",
         "DeviceTree", "Loader", "GDBRemote", "Configuration", system, logging,
       ])
+    // Pollux's portable modules, compiled for the host so that they can be tested.
+    + guestLayer("BootFormats", [])
+    + guestLayer("DriverVirtqueue", [])
+    + guestLayer("BlockInterface", ["DriverVirtqueue"])
     + [
       .executableTarget(
         name: "castor-vmm", dependencies: ["Machine", "Configuration", "HostSystem", logging],

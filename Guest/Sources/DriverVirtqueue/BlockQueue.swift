@@ -1,0 +1,139 @@
+// The virtio block request format on a split queue, driver's side: virtio 1.2 §5.2.6.
+
+/// Feature bits that this driver knows (§5.2.3, §6).
+public enum VirtioFeature {
+  public static let sizeMaximum: UInt64 = 1 << 1
+  public static let segmentMaximum: UInt64 = 1 << 2
+  public static let readOnly: UInt64 = 1 << 5
+  public static let blockSize: UInt64 = 1 << 6
+  public static let flush: UInt64 = 1 << 9
+  public static let topology: UInt64 = 1 << 10
+  public static let multiQueue: UInt64 = 1 << 12
+  public static let discard: UInt64 = 1 << 13
+  public static let writeZeroes: UInt64 = 1 << 14
+  public static let indirectDescriptors: UInt64 = 1 << 28
+  public static let eventIndex: UInt64 = 1 << 29
+  public static let version1: UInt64 = 1 << 32
+  public static let ringReset: UInt64 = 1 << 40
+}
+
+/// A block request's type field.
+public enum BlockRequestType: UInt32 {
+  case read = 0
+  case write = 1
+  case flush = 4
+  case getIdentity = 8
+  case discard = 11
+  case writeZeroes = 13
+}
+
+/// A finished block request.
+public struct BlockCompletion: Equatable {
+  /// What `submit` was given.
+  public let tag: UInt64
+  /// VIRTIO_BLK_S_: 0 OK, 1 I/O error, 2 unsupported; a device that wrote no status counts as an I/O error.
+  public let status: UInt8
+  /// Data bytes that the device wrote to memory.
+  public let written: UInt32
+}
+
+/// Memory of a block queue: the virtqueue and, for each slot, request header and status byte.
+public struct BlockQueueLayout {
+  public let queue: QueueLayout
+  /// Offset of the slots' headers: 16 bytes header, 16 bytes range (discard), one status byte, padding; 64 bytes each.
+  public let headers: Int
+  public let byteCount: Int
+
+  /// `dataSegments` is how many pieces the data of one request may have.
+  public init?(size: Int, dataSegments: Int) {
+    guard let queue = QueueLayout(size: size, tableEntries: dataSegments + 2) else { return nil }
+    self.queue = queue
+    headers = (queue.byteCount + 63) & ~63
+    byteCount = headers + size * 64
+  }
+}
+
+/// A virtio-blk request queue. Data is not copied: the device reads and writes the physical range that `submit` gives.
+public struct BlockQueue: ~Copyable {
+  private var queue: SplitQueue
+  private let memory: RingMemory
+  private let layout: BlockQueueLayout
+  private var tags: [UInt64]
+  /// The longest data segment that the device takes, in bytes (SIZE_MAX).
+  private let segmentLimit: UInt32
+
+  public init?(memory: RingMemory, layout: BlockQueueLayout, features: UInt64, segmentLimit: UInt32) {
+    guard memory.byteCount >= layout.byteCount, segmentLimit >= 512,
+      let queue = SplitQueue(
+        memory: memory, layout: layout.queue, indirect: features & VirtioFeature.indirectDescriptors != 0,
+        eventIndex: features & VirtioFeature.eventIndex != 0)
+    else { return nil }
+    self.queue = queue
+    self.memory = memory
+    self.layout = layout
+    self.segmentLimit = segmentLimit
+    tags = [UInt64](repeating: 0, count: layout.queue.size)
+  }
+
+  public var addresses: (descriptors: UInt64, available: UInt64, used: UInt64) { queue.addresses }
+  public var inFlight: Int { queue.inFlight }
+  public var hasRoom: Bool { queue.hasRoom }
+  public var slotCount: Int { queue.slotCount }
+  public var hasUsed: Bool { queue.hasUsed }
+
+  /// The longest data that one request can carry, in bytes.
+  public var maximumTransfer: UInt64 { UInt64(segmentLimit) * UInt64(layout.queue.tableEntries - 2) }
+
+  /// Puts a request into the ring: `length` bytes at guest-physical `address`, from `sector` (512 bytes each) on.
+  public mutating func submit(
+    _ type: BlockRequestType, sector: UInt64, address: UInt64, length: UInt32, tag: UInt64
+  ) throws(SubmitError) {
+    guard let slot = queue.nextSlot else { throw .full }
+    guard UInt64(length) <= maximumTransfer else { throw .badSegments }
+    let header = layout.headers + slot * 64
+    memory.store64(UInt64(type.rawValue), at: header)
+    var data = length
+    var rangeSegment = false
+    if type == .discard || type == .writeZeroes {
+      // §5.2.6.1: one range of sectors, no unmap flag; the device reads 16 bytes.
+      memory.store64(0, at: header + 8)
+      memory.store64(sector, at: header + 16)
+      memory.store64(UInt64(length / 512), at: header + 24)
+      data = 0
+      rangeSegment = true
+    } else {
+      memory.store64(sector, at: header + 8)
+    }
+    memory.store8(0xff, at: header + 32)
+    let physical = memory.physical + UInt64(header)
+    let limit = segmentLimit
+    let pieces = Int((UInt64(data) + UInt64(limit) - 1) / UInt64(limit))
+    let deviceWrites = type == .read || type == .getIdentity
+    let count = rangeSegment ? 3 : pieces + 2
+    _ = try queue.publish(count: count) { index in
+      if index == 0 { return QueueSegment(address: physical, length: 16, deviceWrites: false) }
+      if index == count - 1 { return QueueSegment(address: physical + 32, length: 1, deviceWrites: true) }
+      if rangeSegment { return QueueSegment(address: physical + 16, length: 16, deviceWrites: false) }
+      let start = UInt32(index - 1) * limit
+      return QueueSegment(address: address + UInt64(start), length: min(limit, data - start), deviceWrites: deviceWrites)
+    }
+    tags[slot] = tag
+  }
+
+  /// Whether to ring the doorbell for what was submitted since the last call.
+  public mutating func needsNotification() -> Bool { queue.needsNotification() }
+
+  /// The next finished request, or nil.
+  public mutating func nextCompletion() throws(QueueError) -> BlockCompletion? {
+    guard let chain = try queue.nextUsed() else { return nil }
+    let status = memory.load8(layout.headers + chain.slot * 64 + 32)
+    return BlockCompletion(
+      tag: tags[chain.slot], status: status <= 2 ? status : 1, written: chain.written == 0 ? 0 : chain.written - 1)
+  }
+
+  public mutating func armInterrupt(after count: Int) -> Bool { queue.armInterrupt(after: count) }
+  public mutating func disarmInterrupt() { queue.disarmInterrupt() }
+
+  /// Forgets everything in flight: only after the device has been reset.
+  public mutating func reset() { queue.reset() }
+}

@@ -1,0 +1,239 @@
+// The driver's side of a virtio split virtqueue: virtio 1.2 §2.7, with indirect descriptors and EVENT_IDX.
+
+/// What the device wrote into a ring that cannot be right. The queue is unusable until the device has been reset.
+public enum QueueError: Error, Equatable {
+  /// The used index is further ahead than there are requests in flight (§2.7.8).
+  case usedIndexOutOfRange(used: UInt16, inFlight: Int)
+  /// A used element names no descriptor chain that is in flight.
+  case unknownChain(id: UInt32)
+  /// A used element claims more written bytes than the chain has writable.
+  case lengthTooLong(id: UInt32, length: UInt32)
+}
+
+/// Why a request was not put into the queue. The queue is unharmed.
+public enum SubmitError: Error, Equatable {
+  /// All slots are in flight.
+  case full
+  /// The request has more segments than a slot has descriptors, or an empty one.
+  case badSegments
+}
+
+/// A physically contiguous piece of a request's memory.
+public struct QueueSegment {
+  /// Guest-physical address.
+  public var address: UInt64
+  /// Length in bytes.
+  public var length: UInt32
+  /// Whether the device writes to it.
+  public var deviceWrites: Bool
+
+  public init(address: UInt64, length: UInt32, deviceWrites: Bool) {
+    self.address = address
+    self.length = length
+    self.deviceWrites = deviceWrites
+  }
+}
+
+/// A chain that the device has used.
+public struct UsedChain: Equatable {
+  /// The slot that `publish` was given.
+  public let slot: Int
+  /// Bytes that the device wrote.
+  public let written: UInt32
+}
+
+/// Where the parts of a queue lie in its memory, in bytes from the start (§2.7, alignment table).
+public struct QueueLayout: Equatable {
+  public let size: Int
+  /// Descriptors of each slot's table.
+  public let tableEntries: Int
+  public let descriptors = 0
+  public let available: Int
+  public let used: Int
+  public let tables: Int
+  /// Length in bytes of everything.
+  public let byteCount: Int
+
+  /// A queue of `size` entries, a power of two up to 1024, each with room for `tableEntries` segments (1...64).
+  public init?(size: Int, tableEntries: Int) {
+    guard size > 0, size <= 1024, size & (size - 1) == 0, (1...64).contains(tableEntries) else { return nil }
+    self.size = size
+    self.tableEntries = tableEntries
+    available = size * 16
+    used = (available + 6 + size * 2 + 3) & ~3
+    tables = (used + 6 + size * 8 + 15) & ~15
+    byteCount = tables + size * tableEntries * 16
+  }
+}
+
+/// One split virtqueue. A request takes a *slot*: one ring descriptor with the slot's number that points to the slot's
+/// own indirect table; without VIRTIO_F_INDIRECT_DESC a slot is a fixed run of ring descriptors instead.
+///
+/// Nothing the device writes is believed: `nextUsed` answers a typed error for an index, a chain or a length that
+/// cannot be, after which the owner stops using the queue and reports the device.
+public struct SplitQueue: ~Copyable {
+  private let memory: RingMemory
+  public let layout: QueueLayout
+  private let indirect: Bool
+  private let eventIndex: Bool
+
+  /// How many requests fit at a time.
+  public let slotCount: Int
+  private var freeSlots: [UInt16]
+  /// Writable bytes of the chain in flight in each slot; `notInFlight` marks a free one.
+  private var writable: [UInt64]
+  private static let notInFlight = UInt64.max
+
+  private var availableIndex: UInt16 = 0
+  /// The available index at the time of the last doorbell decision.
+  private var announcedIndex: UInt16 = 0
+  private var usedIndex: UInt16 = 0
+
+  /// A queue in `memory`, which must be as long as the layout says; the memory is cleared.
+  public init?(memory: RingMemory, layout: QueueLayout, indirect: Bool, eventIndex: Bool) {
+    let slots = indirect ? layout.size : layout.size / layout.tableEntries
+    guard memory.byteCount >= layout.byteCount, slots > 0 else { return nil }
+    self.memory = memory
+    self.layout = layout
+    self.indirect = indirect
+    self.eventIndex = eventIndex
+    slotCount = slots
+    freeSlots = []
+    writable = []
+    reset()
+  }
+
+  /// Guest-physical addresses of descriptor table, available ring and used ring, for the QueueDesc… registers.
+  public var addresses: (descriptors: UInt64, available: UInt64, used: UInt64) {
+    (
+      memory.physical, memory.physical + UInt64(layout.available),
+      memory.physical + UInt64(layout.used)
+    )
+  }
+
+  /// Forgets everything in flight and clears the rings: only after the device or the queue has been reset.
+  public mutating func reset() {
+    memory.clear(0, layout.byteCount)
+    freeSlots.removeAll(keepingCapacity: true)
+    writable.removeAll(keepingCapacity: true)
+    var slot = slotCount
+    while slot > 0 {
+      slot -= 1
+      freeSlots.append(UInt16(slot))
+      writable.append(Self.notInFlight)
+    }
+    availableIndex = 0
+    announcedIndex = 0
+    usedIndex = 0
+  }
+
+  /// Requests that the device has and has not been seen to finish.
+  public var inFlight: Int { slotCount - freeSlots.count }
+  public var hasRoom: Bool { !freeSlots.isEmpty }
+
+  /// The slot that the next `publish` takes; what belongs to the slot (a request header) may be filled in before.
+  public var nextSlot: Int? { freeSlots.last.map { Int($0) } }
+
+  // MARK: Submission
+
+  /// Puts the chain of `count` segments into the ring: device-readable ones first (§2.7.4.2). The device may see it at
+  /// once; `needsNotification` then says whether to ring the doorbell.
+  public mutating func publish(count: Int, segment: (Int) -> QueueSegment) throws(SubmitError) -> Int {
+    guard let slot = freeSlots.last.map({ Int($0) }) else { throw .full }
+    guard count > 0, count <= layout.tableEntries else { throw .badSegments }
+    let first = indirect ? layout.tables + slot * layout.tableEntries * 16 : slot * layout.tableEntries * 16
+    var writableBytes: UInt64 = 0
+    var index = 0
+    while index < count {
+      let part = segment(index)
+      guard part.length > 0 else { throw .badSegments }
+      let isLast = index == count - 1
+      if part.deviceWrites { writableBytes += UInt64(part.length) }
+      let flags: UInt16 = (isLast ? 0 : 1) | (part.deviceWrites ? 2 : 0)
+      let next = indirect ? index + 1 : slot * layout.tableEntries + index + 1
+      writeDescriptor(first + index * 16, part.address, part.length, flags: flags, next: isLast ? 0 : UInt16(next))
+      index += 1
+    }
+    let head: Int
+    if indirect {
+      head = slot
+      let table = memory.physical + UInt64(first)
+      writeDescriptor(slot * 16, table, UInt32(count * 16), flags: 4, next: 0)
+    } else {
+      head = slot * layout.tableEntries
+    }
+    freeSlots.removeLast()
+    writable[slot] = writableBytes
+    memory.store16(UInt16(head), at: layout.available + 4 + Int(availableIndex) % layout.size * 2)
+    availableIndex &+= 1
+    // The release store makes descriptors and ring entry visible before the index (§2.7.13.3).
+    memory.store16(availableIndex, at: layout.available + 2)
+    return slot
+  }
+
+  private func writeDescriptor(_ offset: Int, _ address: UInt64, _ length: UInt32, flags: UInt16, next: UInt16) {
+    memory.store64(address, at: offset)
+    memory.store64(UInt64(length) | UInt64(flags) << 32 | UInt64(next) << 48, at: offset + 8)
+  }
+
+  /// Whether the device wants a doorbell for what was published since the last call (§2.7.10, §2.7.13.3.1).
+  public mutating func needsNotification() -> Bool {
+    let old = announcedIndex
+    guard old != availableIndex else { return false }
+    RingMemory.fullFence()
+    announcedIndex = availableIndex
+    if eventIndex {
+      let event = memory.load16(layout.used + 4 + layout.size * 8)
+      return availableIndex &- event &- 1 < availableIndex &- old
+    }
+    return memory.load16(layout.used) & 1 == 0
+  }
+
+  // MARK: Completion
+
+  /// Whether the device has finished something that `nextUsed` would return; reads one word.
+  public var hasUsed: Bool { memory.load16(layout.used + 2) != usedIndex }
+
+  /// The next finished request, in the device's order, or nil.
+  public mutating func nextUsed() throws(QueueError) -> UsedChain? {
+    let current = memory.load16(layout.used + 2)
+    let ready = current &- usedIndex
+    guard ready != 0 else { return nil }
+    guard Int(ready) <= inFlight else { throw .usedIndexOutOfRange(used: current, inFlight: inFlight) }
+    let element = layout.used + 4 + Int(usedIndex) % layout.size * 8
+    let id = memory.load32(element)
+    let length = memory.load32(element + 4)
+    let slot = indirect ? Int(id) : Int(id) / layout.tableEntries
+    guard slot < slotCount, indirect || Int(id) % layout.tableEntries == 0, writable[slot] != Self.notInFlight else {
+      throw .unknownChain(id: id)
+    }
+    guard UInt64(length) <= writable[slot] else { throw .lengthTooLong(id: id, length: length) }
+    writable[slot] = Self.notInFlight
+    freeSlots.append(UInt16(slot))
+    usedIndex &+= 1
+    return UsedChain(slot: slot, written: length)
+  }
+
+  /// Asks for an interrupt once `count` more requests are used, counted from those already taken. True: that many are
+  /// there already (look again before sleeping; the interrupt may not come).
+  public mutating func armInterrupt(after count: Int) -> Bool {
+    let wanted = UInt16(truncatingIfNeeded: max(1, min(count, max(1, inFlight))))
+    if eventIndex {
+      memory.store16(usedIndex &+ wanted &- 1, at: layout.available + 4 + layout.size * 2)
+    } else {
+      memory.store16(0, at: layout.available)
+    }
+    RingMemory.fullFence()
+    let ready = memory.load16(layout.used + 2) &- usedIndex
+    return ready >= (eventIndex ? wanted : 1)
+  }
+
+  /// Asks for no interrupts: the driver polls. With EVENT_IDX that is an event index as far away as can be.
+  public mutating func disarmInterrupt() {
+    if eventIndex {
+      memory.store16(usedIndex &- 1 &+ 0x8000, at: layout.available + 4 + layout.size * 2)
+    } else {
+      memory.store16(1, at: layout.available)
+    }
+  }
+}
