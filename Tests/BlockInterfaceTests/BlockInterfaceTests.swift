@@ -4,6 +4,13 @@ import BlockInterface
 import DriverVirtqueue
 import Testing
 
+/// `#require` for a value that cannot be copied.
+func unwrap<T: ~Copyable>(_ value: consuming T?) throws -> T {
+  guard let value else { throw Missing() }
+  return value
+}
+struct Missing: Error {}
+
 final class SharedMemory {
   let base: UnsafeMutableRawPointer
   let count: Int
@@ -21,14 +28,15 @@ final class SharedMemory {
   func requestsGoThereAndResultsComeBack(_ entries: Int) throws {
     let layout = try #require(BlockRingLayout(entries: entries))
     let memory = SharedMemory(layout)
-    var client = try #require(BlockClientRings(memory: memory.ring, layout: layout))
-    var driver = try #require(BlockDriverRings(memory: memory.ring, layout: layout))
+    var client = try unwrap(BlockClientRings(memory: memory.ring, layout: layout))
+    var driver = try unwrap(BlockDriverRings(memory: memory.ring, layout: layout))
     var sent: UInt32 = 0
     var received: UInt32 = 0
     while received < 1000 {
       while client.hasRoom {
         try client.submit(
-          BlockRequest(operation: .write, sector: UInt64(sent) << 33, offset: UInt64(sent) << 9, length: sent, tag: sent))
+          BlockRequest(
+            operation: .write, sector: UInt64(sent) << 33, offset: UInt64(sent) << 9, length: sent, tag: sent))
         sent += 1
       }
       #expect(throws: BlockInterfaceError.full) {
@@ -56,7 +64,7 @@ final class SharedMemory {
   @Test func driverTakesNoMoreThanItCanAnswer() throws {
     let layout = try #require(BlockRingLayout(entries: 2))
     let memory = SharedMemory(layout)
-    var driver = try #require(BlockDriverRings(memory: memory.ring, layout: layout))
+    var driver = try unwrap(BlockDriverRings(memory: memory.ring, layout: layout))
     // A client that never takes its results but goes on submitting.
     memory.ring.store32(2, at: BlockRingLayout.submissionTail)
     _ = try driver.take()
@@ -78,12 +86,12 @@ final class SharedMemory {
     let layout = try #require(BlockRingLayout(entries: 4))
     for (offset, value) in [(BlockRingLayout.submissionTail, UInt32(5)), (BlockRingLayout.submissionTail, .max)] {
       let memory = SharedMemory(layout)
-      var driver = try #require(BlockDriverRings(memory: memory.ring, layout: layout))
+      var driver = try unwrap(BlockDriverRings(memory: memory.ring, layout: layout))
       memory.ring.store32(value, at: offset)
       #expect(throws: BlockInterfaceError.badIndex) { _ = try driver.take() }
     }
     let memory = SharedMemory(layout)
-    var driver = try #require(BlockDriverRings(memory: memory.ring, layout: layout))
+    var driver = try unwrap(BlockDriverRings(memory: memory.ring, layout: layout))
     memory.ring.store32(1, at: BlockRingLayout.submissionTail)
     memory.ring.store32(9, at: BlockRingLayout.completionHead)
     #expect(throws: BlockInterfaceError.badIndex) { _ = try driver.take() }
@@ -99,7 +107,7 @@ final class SharedMemory {
   @Test func lyingDriversAreTypedErrors() throws {
     let layout = try #require(BlockRingLayout(entries: 4))
     let memory = SharedMemory(layout)
-    var client = try #require(BlockClientRings(memory: memory.ring, layout: layout))
+    var client = try unwrap(BlockClientRings(memory: memory.ring, layout: layout))
     memory.ring.store32(1, at: BlockRingLayout.completionTail)
     #expect(throws: BlockInterfaceError.badIndex) { _ = try client.nextResult() }
     try client.submit(BlockRequest(operation: .read, sector: 0, offset: 0, length: 512, tag: 0))
@@ -132,7 +140,9 @@ final class SharedMemory {
     (.flush, 0, 0, 512, .invalid),
     (.discard, 0, 0, 512, .unsupported),
   ])
-  func checksRequests(_ operation: BlockOperation, _ sector: UInt64, _ offset: UInt64, _ length: UInt32, _ refusal: BlockStatus?) {
+  func checksRequests(
+    _ operation: BlockOperation, _ sector: UInt64, _ offset: UInt64, _ length: UInt32, _ refusal: BlockStatus?
+  ) {
     let request = BlockRequest(operation: operation, sector: sector, offset: offset, length: length, tag: 0)
     #expect(geometry.refusal(request, regionSize: 4096) == refusal)
   }

@@ -1,7 +1,8 @@
 // The readers of boot-time formats accept what is right and refuse, without reading outside, what is not.
 
-@testable import BootFormats
 import Testing
+
+@testable import BootFormats
 
 private let machine = Tree.node(
   "", [("model", string("Castor"))],
@@ -26,7 +27,7 @@ private let machine = Tree.node(
       "virtio@d0000000",
       [
         ("compatible", string("virtio,mmio") + string("castor,virtio-split")),
-        ("reg", [0, 0xd0000000, 0, 0x1000].flatMap { big($0) } + [0, 0xd0001000, 0, 0x1000].flatMap { big($0) }),
+        ("reg", [0, 0xd000_0000, 0, 0x1000].flatMap { big($0) } + [0, 0xd000_1000, 0, 0x1000].flatMap { big($0) }),
         ("interrupts", big(5) + big(1)),
       ], []),
   ])
@@ -84,7 +85,12 @@ private let machine = Tree.node(
         let buffer = Buffer(bad)
         guard let tree = try? DeviceTreeReader(buffer.bytes) else { continue }
         _ = Composition(tree)
-        if let root = tree.root { tree.forEachChild(of: root) { visited += $0.name.count; return true } }
+        if let root = tree.root {
+          tree.forEachChild(of: root) {
+            visited += $0.name.count
+            return true
+          }
+        }
         _ = tree.node(at: Bytes("/virtio@d0000000")).map { tree.register(0, of: $0) }
       }
     }
@@ -114,8 +120,6 @@ private let machine = Tree.node(
   @Test func stopsAtAFileThatEndsOutsideTheArchive() {
     var bytes = archive([("a", [1]), ("b", [2])])
     bytes[1024 + 124 + 4] = 0x37
-    let tar = TapeArchive(Buffer(bytes).bytes)
-    _ = tar
     let buffer = Buffer(bytes)
     #expect(TapeArchive(buffer.bytes).file(Bytes("a")) != nil)
     #expect(TapeArchive(buffer.bytes).file(Bytes("b")) == nil)
@@ -160,7 +164,9 @@ private let machine = Tree.node(
 @Suite struct CommandLineTests {
   @Test func readsDevicesAndValues() {
     let line = CommandLine(
-      Bytes("quiet virtio_mmio.device=512@0xfeb00e00:12 pollux.mode=solo virtio_mmio.device=4K@0xd0000000:5:3 a=\"b c\" pollux.mode=twin"))
+      Bytes(
+        "quiet virtio_mmio.device=512@0xfeb00e00:12 pollux.mode=solo virtio_mmio.device=4K@0xd0000000:5:3 a=\"b c\" pollux.mode=twin"
+      ))
     var devices: [AnnouncedDevice] = []
     line.forEachDevice { devices.append($0) }
     #expect(
@@ -174,7 +180,9 @@ private let machine = Tree.node(
     #expect(line.value("none") == nil)
   }
 
-  @Test(arguments: ["512", "@1:2", "0@1:2", "1@:2", "1@2:", "1@2", "1@0xffffffffffffffff:1", "1K1@2:3", "1@2:99999999999"])
+  @Test(arguments: [
+    "512", "@1:2", "0@1:2", "1@:2", "1@2:", "1@2", "1@0xffffffffffffffff:1", "1K1@2:3", "1@2:99999999999",
+  ])
   func ignoresMalformedDevices(_ value: String) {
     let buffer = Buffer(Array("virtio_mmio.device=\(value)".utf8))
     var count = 0

@@ -84,9 +84,12 @@ struct ProgramHeader {
   var memorySize: UInt64 = 0x10
 }
 
-func executable(entry: UInt64 = 0x40_0000, machine: UInt16 = 62, _ headers: [ProgramHeader], size: Int = 0x3000) -> [UInt8] {
+func executable(entry: UInt64 = 0x40_0000, machine: UInt16 = 62, _ headers: [ProgramHeader], size: Int = 0x3000)
+  -> [UInt8]
+{
   var out: [UInt8] = [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 9)
-  out += little(UInt16(2)) + little(machine) + little(UInt32(1)) + little(entry) + little(UInt64(64)) + little(UInt64(0))
+  out +=
+    little(UInt16(2)) + little(machine) + little(UInt32(1)) + little(entry) + little(UInt64(64)) + little(UInt64(0))
   out += little(UInt32(0)) + little(UInt16(64)) + little(UInt16(56)) + little(UInt16(headers.count))
   out += [UInt8](repeating: 0, count: 64 - out.count)
   for header in headers {

@@ -1,7 +1,7 @@
 // What a block device can do, and the check of a request against it.
 
 /// Size and abilities of a block device.
-public struct BlockGeometry: Equatable {
+public struct BlockGeometry: Equatable, Sendable {
   /// Sectors of 512 bytes.
   public var sectors: UInt64
   /// The unit that the device likes, in bytes; a multiple of 512.

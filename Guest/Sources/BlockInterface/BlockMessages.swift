@@ -9,7 +9,7 @@
 //   report    (5, which)                              → status, counter
 
 /// Number of a call; word 0 of the message.
-public enum BlockCall: UInt64 {
+public enum BlockCall: UInt64, Sendable {
   case describe = 0
   case attach = 1
   case region = 2
@@ -19,7 +19,7 @@ public enum BlockCall: UInt64 {
 }
 
 /// Word 0 of the reply.
-public enum BlockReply: UInt64 {
+public enum BlockReply: UInt64, Sendable {
   case done = 0
   case badCall = 1
   case noSuchSession = 2
@@ -30,7 +30,7 @@ public enum BlockReply: UInt64 {
 }
 
 /// How the driver runs, as a message word.
-public enum BlockMode: UInt64 {
+public enum BlockMode: UInt64, Sendable {
   case memory = 0
   case solo = 1
   case twin = 2

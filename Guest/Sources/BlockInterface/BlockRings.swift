@@ -15,7 +15,7 @@
 import DriverVirtqueue
 
 /// What a request asks for.
-public enum BlockOperation: UInt8 {
+public enum BlockOperation: UInt8, Sendable {
   case read = 0
   case write = 1
   /// Everything completed before is on stable storage when this completes.
@@ -25,7 +25,7 @@ public enum BlockOperation: UInt8 {
 }
 
 /// How a request ended.
-public enum BlockStatus: UInt32 {
+public enum BlockStatus: UInt32, Sendable {
   case success = 0
   /// The device reported an I/O error.
   case inputOutputError = 1
@@ -50,7 +50,7 @@ public enum BlockDriverState {
 }
 
 /// One request.
-public struct BlockRequest: Equatable {
+public struct BlockRequest: Equatable, Sendable {
   public var operation: BlockOperation
   /// First sector, in units of 512 bytes.
   public var sector: UInt64
@@ -71,7 +71,7 @@ public struct BlockRequest: Equatable {
 }
 
 /// One finished request.
-public struct BlockResult: Equatable {
+public struct BlockResult: Equatable, Sendable {
   public var tag: UInt32
   public var status: BlockStatus
   /// Bytes of data transferred.
@@ -85,7 +85,7 @@ public struct BlockResult: Equatable {
 }
 
 /// Why the other side cannot be worked with any more.
-public enum BlockInterfaceError: Error, Equatable {
+public enum BlockInterfaceError: Error, Equatable, Sendable {
   /// A ring index moved further than the ring is long.
   case badIndex
   /// A completion has an unknown status.
@@ -95,7 +95,7 @@ public enum BlockInterfaceError: Error, Equatable {
 }
 
 /// Counters that the driver keeps for its clients to see.
-public enum BlockCounter: Int {
+public enum BlockCounter: Int, Sendable {
   case doorbells = 0
   case interrupts = 1
   case emptyPolls = 2
@@ -104,7 +104,7 @@ public enum BlockCounter: Int {
 }
 
 /// Where things lie in the shared memory.
-public struct BlockRingLayout: Equatable {
+public struct BlockRingLayout: Equatable, Sendable {
   public static let submissionTail = 0x000
   public static let submissionHead = 0x040
   public static let completionTail = 0x080

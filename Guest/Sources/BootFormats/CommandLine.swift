@@ -1,7 +1,7 @@
 // Reads kernel command-line arguments: `key=value` words and QEMU's `virtio_mmio.device=SIZE@ADDRESS:IRQ`.
 
 /// A virtio-mmio device that the command line announces (virtio 1.2 §4.2.1, the Linux kernel parameter's form).
-public struct AnnouncedDevice: Equatable {
+public struct AnnouncedDevice: Equatable, Sendable {
   /// Guest-physical address and size of the register window, in bytes.
   public let address: UInt64
   public let size: UInt64
@@ -41,7 +41,8 @@ public struct CommandLine {
   }
 
   private func split(_ word: Bytes, _ body: (_ key: Bytes, _ value: Bytes) -> Void) {
-    guard let equals = word.firstIndex(of: 0x3d), let key = word.slice(0, equals), var value = word.suffix(from: equals + 1)
+    guard let equals = word.firstIndex(of: 0x3d), let key = word.slice(0, equals),
+      var value = word.suffix(from: equals + 1)
     else {
       body(word, Bytes(""))
       return
@@ -73,7 +74,8 @@ public struct CommandLine {
 
   /// `SIZE@ADDRESS:IRQ[:ID]`, the size with an optional K or M.
   static func device(_ value: Bytes) -> AnnouncedDevice? {
-    guard let at = value.firstIndex(of: 0x40), let size = value.slice(0, at)?.size, let rest = value.suffix(from: at + 1),
+    guard let at = value.firstIndex(of: 0x40), let size = value.slice(0, at)?.size,
+      let rest = value.suffix(from: at + 1),
       let colon = rest.firstIndex(of: 0x3a), let address = rest.slice(0, colon)?.number,
       let tail = rest.suffix(from: colon + 1)
     else { return nil }

@@ -1,7 +1,7 @@
 // Reads a flattened device tree in place: Devicetree Specification 0.4, chapter 5 (format version 17).
 
 /// Why a device tree blob is refused.
-public enum DeviceTreeReadError: Error, Equatable {
+public enum DeviceTreeReadError: Error, Equatable, Sendable {
   /// Not a flattened device tree, or too short for its header.
   case notADeviceTree
   /// A version this reader cannot read.
@@ -42,7 +42,8 @@ public struct DeviceTreeReader {
 
   /// Checks the header (§5.2) and the places of the blocks.
   public init(_ blob: Bytes) throws(DeviceTreeReadError) {
-    guard Self.recognises(blob), let total = blob.big(4, as: UInt32.self), let structureOffset = blob.big(8, as: UInt32.self),
+    guard Self.recognises(blob), let total = blob.big(4, as: UInt32.self),
+      let structureOffset = blob.big(8, as: UInt32.self),
       let stringsOffset = blob.big(12, as: UInt32.self), let version = blob.big(20, as: UInt32.self),
       let lastCompatible = blob.big(24, as: UInt32.self), let stringsSize = blob.big(32, as: UInt32.self),
       let structureSize = blob.big(36, as: UInt32.self)
@@ -76,7 +77,8 @@ public struct DeviceTreeReader {
     case Self.endNode:
       return .end(next: offset + 4)
     case Self.property:
-      guard let length = structure.big(offset + 4, as: UInt32.self), let nameOffset = structure.big(offset + 8, as: UInt32.self),
+      guard let length = structure.big(offset + 4, as: UInt32.self),
+        let nameOffset = structure.big(offset + 8, as: UInt32.self),
         let value = structure.slice(offset + 12, Int(length)), let name = strings.terminated(Int(nameOffset))
       else { return nil }
       return .property(name: name, value: value, next: Self.aligned(offset + 12 + Int(length)))

@@ -1,7 +1,7 @@
 // Reads the load segments of a static ELF64 program: System V ABI, "Object Files" and "Program Loading".
 
 /// Why a program image is refused.
-public enum ExecutableError: Error, Equatable {
+public enum ExecutableError: Error, Equatable, Sendable {
   case notAnExecutable
   /// Not ELF64, little endian, x86-64, ET_EXEC.
   case wrongMachine
@@ -40,7 +40,8 @@ public struct ExecutableImage {
   /// Checks `file` as a program whose segments lie inside `range`.
   public init(_ file: Bytes, within range: Range<UInt64>) throws(ExecutableError) {
     guard file.little(0, as: UInt32.self) == 0x464c_457f else { throw .notAnExecutable }
-    guard file.byte(4) == 2, file.byte(5) == 1, file.little(16, as: UInt16.self) == 2, file.little(18, as: UInt16.self) == 62
+    guard file.byte(4) == 2, file.byte(5) == 1, file.little(16, as: UInt16.self) == 2,
+      file.little(18, as: UInt16.self) == 62
     else { throw .wrongMachine }
     guard let entry = file.little(24, as: UInt64.self), let offset = file.little(32, as: UInt64.self),
       let size = file.little(54, as: UInt16.self), let count = file.little(56, as: UInt16.self), size >= 56,

@@ -76,7 +76,8 @@ public struct StartBlock {
 
   private func find(_ kind: UInt16, _ key: StaticString) -> (value: UInt64, text: Bytes)? {
     var offset = 8
-    while let candidate = bytes.little(offset, as: UInt16.self), let keyLength = bytes.little(offset + 2, as: UInt16.self),
+    while let candidate = bytes.little(offset, as: UInt16.self),
+      let keyLength = bytes.little(offset + 2, as: UInt16.self),
       let textLength = bytes.little(offset + 4, as: UInt32.self), let value = bytes.little(offset + 8, as: UInt64.self),
       let name = bytes.slice(offset + 16, Int(keyLength)),
       let text = bytes.slice(offset + 16 + Int(keyLength), Int(textLength))

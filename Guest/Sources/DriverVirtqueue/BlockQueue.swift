@@ -18,7 +18,7 @@ public enum VirtioFeature {
 }
 
 /// A block request's type field.
-public enum BlockRequestType: UInt32 {
+public enum BlockRequestType: UInt32, Sendable {
   case read = 0
   case write = 1
   case flush = 4
@@ -28,7 +28,7 @@ public enum BlockRequestType: UInt32 {
 }
 
 /// A finished block request.
-public struct BlockCompletion: Equatable {
+public struct BlockCompletion: Equatable, Sendable {
   /// What `submit` was given.
   public let tag: UInt64
   /// VIRTIO_BLK_S_: 0 OK, 1 I/O error, 2 unsupported; a device that wrote no status counts as an I/O error.
@@ -115,7 +115,8 @@ public struct BlockQueue: ~Copyable {
       if index == count - 1 { return QueueSegment(address: physical + 32, length: 1, deviceWrites: true) }
       if rangeSegment { return QueueSegment(address: physical + 16, length: 16, deviceWrites: false) }
       let start = UInt32(index - 1) * limit
-      return QueueSegment(address: address + UInt64(start), length: min(limit, data - start), deviceWrites: deviceWrites)
+      return QueueSegment(
+        address: address + UInt64(start), length: min(limit, data - start), deviceWrites: deviceWrites)
     }
     tags[slot] = tag
   }

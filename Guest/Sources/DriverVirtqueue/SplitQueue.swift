@@ -1,7 +1,7 @@
 // The driver's side of a virtio split virtqueue: virtio 1.2 §2.7, with indirect descriptors and EVENT_IDX.
 
 /// What the device wrote into a ring that cannot be right. The queue is unusable until the device has been reset.
-public enum QueueError: Error, Equatable {
+public enum QueueError: Error, Equatable, Sendable {
   /// The used index is further ahead than there are requests in flight (§2.7.8).
   case usedIndexOutOfRange(used: UInt16, inFlight: Int)
   /// A used element names no descriptor chain that is in flight.
@@ -11,7 +11,7 @@ public enum QueueError: Error, Equatable {
 }
 
 /// Why a request was not put into the queue. The queue is unharmed.
-public enum SubmitError: Error, Equatable {
+public enum SubmitError: Error, Equatable, Sendable {
   /// All slots are in flight.
   case full
   /// The request has more segments than a slot has descriptors, or an empty one.
@@ -35,7 +35,7 @@ public struct QueueSegment {
 }
 
 /// A chain that the device has used.
-public struct UsedChain: Equatable {
+public struct UsedChain: Equatable, Sendable {
   /// The slot that `publish` was given.
   public let slot: Int
   /// Bytes that the device wrote.
@@ -43,7 +43,7 @@ public struct UsedChain: Equatable {
 }
 
 /// Where the parts of a queue lie in its memory, in bytes from the start (§2.7, alignment table).
-public struct QueueLayout: Equatable {
+public struct QueueLayout: Equatable, Sendable {
   public let size: Int
   /// Descriptors of each slot's table.
   public let tableEntries: Int
