@@ -44,7 +44,7 @@ let package = Package(
     // C: headers of the host kernel and system libraries, and nothing that Swift can say itself.
     .target(name: "CLinux"),
     .target(name: "CHostRing", linkerSettings: [.linkedLibrary("uring")]),
-    .systemLibrary(name: "CRing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+    .target(name: "CRing", linkerSettings: [.linkedLibrary("uring")]),  // apt: liburing-dev
     .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
   ]
     // Lower layers first; nothing imports upwards.
