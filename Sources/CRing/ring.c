@@ -8,6 +8,8 @@
 #include <linux/fs.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct castor_ring {
   struct io_uring ring;
@@ -109,7 +111,8 @@ int castor_ring_zero_range(struct castor_ring *ring, int file, uint64_t offset, 
 static void enable(struct castor_ring *ring) {
   if (ring->enabled) return;
   ring->enabled = 1;
-  io_uring_enable_rings(&ring->ring);
+  // liburing 2.3 declares io_uring_enable_rings but does not export it.
+  syscall(SYS_io_uring_register, ring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 int castor_ring_submit(struct castor_ring *ring) {
