@@ -43,6 +43,7 @@ let package = Package(
   targets: [
     // C: headers of the host kernel and system libraries, and nothing that Swift can say itself.
     .target(name: "CLinux"),
+    .target(name: "CBootROM", path: "firmware"),
     .target(name: "CHostRing", linkerSettings: [.linkedLibrary("uring")]),
     .target(name: "CRing", linkerSettings: [.linkedLibrary("uring")]),  // apt: liburing-dev
     .systemLibrary(name: "CFDT", providers: [.apt(["libfdt-dev"])]),
@@ -56,7 +57,7 @@ let package = Package(
     + layer("Virtio", ["CLinux", "HostSystem", "GuestMemory", "BlockStorage", "NetworkLink", system, logging])
     + layer("Devices", ["CLinux", "HostSystem", system, logging])
     + layer("DeviceTree", ["CFDT"])
-    + layer("Loader", ["GuestMemory", "DeviceTree", "HostSystem", system])
+    + layer("Loader", ["CBootROM", "GuestMemory", "DeviceTree", "HostSystem", system])
     + layer("GDBRemote", ["HostSystem", system, logging])
     + layer("Configuration", [])
     + layer(

@@ -58,7 +58,10 @@ public func loadGuest(_ request: BootRequest, into memory: GuestMemory) throws(L
   }
   let magic = try file.bytes(at: 0, count: 4, part: "its first four bytes")
   if magic.bytes == ELFKernel.magic { return try loadELF(file, request, memory) }
-  throw file.failure(.unknownFormat)
+  guard file.count >= 0x210, SetupHeader.isPresent(try file.bytes(at: 0, count: 0x210, part: "the setup header")) else {
+    throw file.failure(.unknownFormat)
+  }
+  return try loadBzImage(file, request, memory)
 }
 
 /// What the loaders of all formats share while they place things.

@@ -1,6 +1,5 @@
 // Loads an ELF kernel by the PVH boot protocol, with Castor's 64-bit entry where the kernel offers it.
 
-import DeviceTree
 import GuestMemory
 
 func loadELF(_ file: borrowing LoadableFile, _ request: BootRequest, _ memory: GuestMemory) throws(LoaderError)
@@ -15,12 +14,12 @@ func loadELF(_ file: borrowing LoadableFile, _ request: BootRequest, _ memory: G
   guard kernel.contains(entry), entry < 1 << 32 else {
     throw file.failure(.malformed("entry point 0x\(String(entry, radix: 16)) is in no segment below 4 GiB"))
   }
-  let commandLine = request.platform.commandLine
+  var load = LoadInProgress(request, memory)
+  let commandLine = isCastor ? request.platform.commandLine : load.commandLineWithDevices()
   guard commandLine.utf8.count <= StartInfo.commandLineLimit else {
     throw file.failure(.commandLineTooLong(bytes: commandLine.utf8.count, limit: StartInfo.commandLineLimit))
   }
 
-  var load = LoadInProgress(request, memory)
   try kernel.load(file: file, memory: memory, placement: &load.placement)
   let archive = try load.loadArchive()
   let deviceTree = isCastor ? try load.placeDeviceTree() : nil
@@ -39,6 +38,7 @@ func loadELF(_ file: borrowing LoadableFile, _ request: BootRequest, _ memory: G
     }
     if direct { try BootTables.writePageTables(to: memory) }
   }
+  if !isCastor { try load.writeMPTable() }
   return BootPlan(
     format: isCastor ? .castorELF : .pvhELF, state: state, parts: load.placement.parts, commandLine: commandLine,
     archive: archive, deviceTree: deviceTree)

@@ -28,8 +28,6 @@ public enum PlatformLayout {
   public static let virtioStride: UInt64 = 0x4_0000
   /// The line (GSI) of virtio device 0; the others follow.
   public static let virtioGSI: UInt32 = 5
-  /// The boot ROM ends at 4 GiB.
-  public static let bootROM: Range<UInt64> = 0xffff_0000..<0x1_0000_0000
   public static let ioapic = GuestAddress(0xfec0_0000)
   public static let localAPIC = GuestAddress(0xfee0_0000)
 
