@@ -1,0 +1,126 @@
+// The results as one HTML page with charts drawn in SVG: no script, no style sheet and no font from elsewhere.
+
+import Configuration
+import Foundation
+
+struct BenchmarkPage {
+  let results: BenchmarkResults
+  let context: BenchmarkContext
+
+  private static let colours = ["#8a8f98", "#d9822b", "#2b6cb0", "#2f855a"]
+
+  /// The whole page.
+  var html: String {
+    var sections = ""
+    for operation in BenchmarkOperation.allCases {
+      for pattern in BenchmarkPattern.allCases {
+        let cases = results.cases.filter { $0.operation == operation && $0.pattern == pattern }
+        guard !cases.isEmpty else { continue }
+        sections += "<h2>\(pattern.rawValue.capitalized) \(operation.rawValue)</h2>\n"
+        sections += chart(cases, title: "Throughput, MB/s", scale: 1e-6, metric: .throughput)
+        sections += chart(cases, title: "Requests a second", scale: 1, metric: .iops)
+        sections += chart(cases, title: "Median latency, µs", scale: 1e-3, metric: .p50)
+      }
+    }
+    let direct = context.direct.map { $0 ? ", O_DIRECT" : ", page cache" } ?? ""
+    return """
+      <!DOCTYPE html>
+      <html lang="en"><head><meta charset="utf-8"><title>castor bench block</title>
+      <meta name="viewport" content="width=device-width, initial-scale=1">
+      <style>
+      :root { color-scheme: light dark }
+      body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+      svg { width: 100%; height: auto; margin: .5rem 0 1.5rem } svg text { font: 11px system-ui, sans-serif; fill: currentColor }
+      svg .title { font-size: 13px; font-weight: 600 } svg line { stroke: currentColor; stroke-opacity: .2 }
+      table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
+      td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #8884 }
+      td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left }
+      .scroll { overflow-x: auto }
+      </style></head><body>
+      <h1>castor bench block</h1>
+      <p>\(Self.escape(context.processor)), \(Self.escape(context.kernel)); machine \(Self.escape(context.machine)), \
+      back end \(Self.escape(context.backend))\(direct); \(context.milliseconds) ms a case, median of \
+      \(context.repetitions). Doorbells, interrupts and exits are per request. The bars of one group ran one after the \
+      other on the same disk.</p>
+      \(sections)<h2>All figures</h2>
+      <div class="scroll">\(table)</div>
+      </body></html>
+
+      """
+  }
+
+  private func chart(
+    _ cases: [BenchmarkCase], title: String, scale: Double, metric: BenchmarkResults.Metric
+  ) -> String {
+    let width = 960.0
+    let height = 260.0
+    let left = 60.0
+    let top = 34.0
+    let bottom = 44.0
+    let highest =
+      cases.flatMap { one in results.runners.compactMap { results.value(metric, one, $0) } }.max().map { $0 * scale }
+      ?? 0
+    guard highest > 0 else { return "" }
+    let ceiling = Self.niceCeiling(highest)
+    let plot = height - top - bottom
+    var svg =
+      "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" role=\"img\" aria-label=\"\(Self.escape(title))\">"
+      + "<text class=\"title\" x=\"0\" y=\"14\">\(Self.escape(title))</text>\n"
+    for step in 0...4 {
+      let y = top + plot - plot * Double(step) / 4
+      svg +=
+        "<line x1=\"\(left)\" x2=\"\(width)\" y1=\"\(y)\" y2=\"\(y)\"/><text x=\"\(left - 6)\" y=\"\(y + 4)\" "
+        + "text-anchor=\"end\">\(Self.axisLabel(ceiling * Double(step) / 4))</text>\n"
+    }
+    let group = (width - left) / Double(cases.count)
+    let bar = min(28, group * 0.8 / Double(results.runners.count))
+    for (place, one) in cases.enumerated() {
+      let middle = left + group * (Double(place) + 0.5)
+      let start = middle - bar * Double(results.runners.count) / 2
+      for (index, runner) in results.runners.enumerated() {
+        guard let value = results.value(metric, one, runner) else { continue }
+        let length = plot * value * scale / ceiling
+        let figure = BenchmarkTable.number(value * scale, 1)
+        svg +=
+          "<rect x=\"\(start + bar * Double(index))\" y=\"\(top + plot - length)\" width=\"\(bar * 0.9)\" "
+          + "height=\"\(length)\" fill=\"\(Self.colours[index % Self.colours.count])\">"
+          + "<title>\(Self.escape(one.title)), \(runner.name): \(figure)</title></rect>\n"
+      }
+      svg +=
+        "<text x=\"\(middle)\" y=\"\(height - bottom + 16)\" text-anchor=\"middle\">"
+        + "\(ByteSize.format(UInt64(one.size)))</text><text x=\"\(middle)\" y=\"\(height - bottom + 30)\" "
+        + "text-anchor=\"middle\">×\(one.depth)</text>\n"
+    }
+    for (index, runner) in results.runners.enumerated() {
+      let x = width - 90 * Double(results.runners.count - index)
+      svg +=
+        "<rect x=\"\(x)\" y=\"5\" width=\"10\" height=\"10\" fill=\"\(Self.colours[index % Self.colours.count])\"/>"
+        + "<text x=\"\(x + 14)\" y=\"14\">\(runner.name)</text>\n"
+    }
+    return svg + "</svg>\n"
+  }
+
+  private var table: String {
+    let rows = BenchmarkTable.rows(results)
+    return "<table>\n"
+      + rows.enumerated().map { index, row in
+        let cell = index == 0 ? "th" : "td"
+        return "<tr>" + row.map { "<\(cell)>\(Self.escape($0))</\(cell)>" }.joined() + "</tr>"
+      }.joined(separator: "\n") + "\n</table>"
+  }
+
+  /// The next of 1, 2, 2.5, 5 and 10 times a power of ten.
+  static func niceCeiling(_ value: Double) -> Double {
+    let power = pow(10, floor(log10(value)))
+    return ([1, 2, 2.5, 5, 10].first { $0 * power >= value } ?? 10) * power
+  }
+
+  private static func axisLabel(_ value: Double) -> String {
+    value >= 10_000 ? "\(BenchmarkTable.number(value / 1000, 0))k" : String(format: "%g", value)
+  }
+
+  static func escape(_ text: String) -> String {
+    text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
+      .replacingOccurrences(of: ">", with: "&gt;").replacingOccurrences(of: "\"", with: "&quot;")
+  }
+}

@@ -1,0 +1,160 @@
+// The benchmark's results: samples by case and by who ran it, medians, ratios, and the stable JSON form.
+
+import Foundation
+
+/// Everything that one run of the benchmark found.
+struct BenchmarkResults {
+  /// Who ran a case.
+  enum Runner: Hashable {
+    case host
+    case guest(BenchmarkMode)
+    var name: String {
+      switch self {
+      case .host: "host"
+      case .guest(let mode): mode.rawValue
+      }
+    }
+  }
+  /// A figure of a sample.
+  enum Metric: String, CaseIterable {
+    case throughput, iops
+    case p50 = "latency-p50"
+    case p99 = "latency-p99"
+    case doorbells = "doorbells-per-request"
+    case interrupts = "interrupts-per-request"
+    case exits = "exits-per-request"
+
+    var unit: String {
+      switch self {
+      case .throughput: "B/s"
+      case .iops: "1/s"
+      case .p50, .p99: "ns"
+      case .doorbells, .interrupts, .exits: "1"
+      }
+    }
+    func value(_ sample: BenchmarkSample) -> Double? {
+      switch self {
+      case .throughput: sample.bytesPerSecond
+      case .iops: sample.requestsPerSecond
+      case .p50: Double(sample.p50)
+      case .p99: Double(sample.p99)
+      case .doorbells: sample.doorbells
+      case .interrupts: sample.interrupts
+      case .exits: sample.exits
+      }
+    }
+  }
+  /// A case run by someone.
+  struct Key: Hashable {
+    var benchmarkCase: BenchmarkCase
+    var runner: Runner
+  }
+
+  private(set) var cases: [BenchmarkCase] = []
+  private(set) var runners: [Runner] = []
+  private var samples: [Key: [BenchmarkSample]] = [:]
+
+  mutating func add(_ sample: BenchmarkSample, to benchmarkCase: BenchmarkCase, by runner: Runner) {
+    if !cases.contains(benchmarkCase) { cases.append(benchmarkCase) }
+    if !runners.contains(runner) { runners.append(runner) }
+    samples[Key(benchmarkCase: benchmarkCase, runner: runner), default: []].append(sample)
+  }
+
+  /// All values of a figure, one a repetition.
+  func values(_ metric: Metric, _ benchmarkCase: BenchmarkCase, _ runner: Runner) -> [Double] {
+    (samples[Key(benchmarkCase: benchmarkCase, runner: runner)] ?? []).compactMap(metric.value)
+  }
+
+  func value(_ metric: Metric, _ benchmarkCase: BenchmarkCase, _ runner: Runner) -> Double? {
+    median(values(metric, benchmarkCase, runner))
+  }
+
+  /// The median of the ratios of the same repetition, which ran next to each other: noise that meets both cancels.
+  func ratio(_ metric: Metric, _ benchmarkCase: BenchmarkCase, _ runner: Runner, to other: Runner) -> Double? {
+    guard runner != other else { return nil }
+    let pairs = zip(values(metric, benchmarkCase, runner), values(metric, benchmarkCase, other))
+    return median(pairs.filter { $0.1 > 0 }.map { $0.0 / $0.1 })
+  }
+
+  /// One result of the JSON form; see docs/benchmark.md.
+  struct Entry: Codable, Equatable {
+    var name: String
+    var unit: String
+    var value: Double
+    var baseline: Double?
+    var ratio: Double?
+    var samples: [Double]
+  }
+
+  /// The results by name: each figure against the host's, and throughput against solo's.
+  var entries: [Entry] {
+    var entries: [Entry] = []
+    for benchmarkCase in cases {
+      for runner in runners {
+        for metric in Metric.allCases {
+          guard let value = value(metric, benchmarkCase, runner) else { continue }
+          let baseline = runner == .host ? nil : self.value(metric, benchmarkCase, .host)
+          entries.append(
+            Entry(
+              name: "\(benchmarkCase.name)/\(runner.name)/\(metric.rawValue)", unit: metric.unit, value: value,
+              baseline: baseline, ratio: baseline == nil ? nil : ratio(metric, benchmarkCase, runner, to: .host),
+              samples: values(metric, benchmarkCase, runner)))
+        }
+        guard runner != .host, runner != .guest(.solo),
+          let value = value(.throughput, benchmarkCase, runner),
+          let baseline = self.value(.throughput, benchmarkCase, .guest(.solo))
+        else { continue }
+        entries.append(
+          Entry(
+            name: "\(benchmarkCase.name)/\(runner.name)/throughput-to-solo", unit: Metric.throughput.unit, value: value,
+            baseline: baseline, ratio: ratio(.throughput, benchmarkCase, runner, to: .guest(.solo)),
+            samples: values(.throughput, benchmarkCase, runner)))
+      }
+    }
+    return entries
+  }
+}
+
+/// What was run, and where; part of the JSON form and the heading of the page.
+struct BenchmarkContext: Codable {
+  var machine: String
+  var backend: String
+  /// Whether the host's baseline used O_DIRECT; nil where there is no file.
+  var direct: Bool?
+  var milliseconds: Int
+  var repetitions: Int
+  var diskBytes: UInt64
+  var processor: String
+  var kernel: String
+  /// Seconds since 1970.
+  var time: Int
+
+  static func current(
+    machine: String, backend: String, direct: Bool?, milliseconds: Int, repetitions: Int, diskBytes: UInt64
+  ) -> BenchmarkContext {
+    var names = utsname()
+    uname(&names)
+    let release = withUnsafeBytes(of: names.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    let processors = FileManager.default.contents(atPath: "/proc/cpuinfo").map { String(decoding: $0, as: UTF8.self) }
+    let model = processors?.split(separator: "\n").first { $0.hasPrefix("model name") }?
+      .split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) }
+    return BenchmarkContext(
+      machine: machine, backend: backend, direct: direct, milliseconds: milliseconds, repetitions: repetitions,
+      diskBytes: diskBytes, processor: "\(model ?? "unknown") × \(sysconf(CInt(_SC_NPROCESSORS_ONLN)))",
+      kernel: "Linux \(release)", time: Int(Date().timeIntervalSince1970))
+  }
+}
+
+/// The JSON file; its form changes only with `schema`.
+struct BenchmarkDocument: Codable {
+  var schema = 1
+  var benchmark = "block"
+  var context: BenchmarkContext
+  var results: [BenchmarkResults.Entry]
+
+  func encoded() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+}
