@@ -39,7 +39,7 @@ public struct Composition {
     var found: [CompositionEntry] = []
     tree.forEachChild(of: node) { child in
       guard let program = tree.string("program", of: child), !program.isEmpty else { return true }
-      var entry = CompositionEntry(name: tree.string("name", of: child) ?? program, program: program)
+      var entry = CompositionEntry(name: tree.string("label", of: child) ?? program, program: program)
       if let value = tree.string("class", of: child) { entry.isolationClass = value }
       if let value = tree.string("mode", of: child) { entry.mode = value }
       if let value = tree.string("arguments", of: child) { entry.arguments = value }
