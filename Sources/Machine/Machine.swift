@@ -104,11 +104,25 @@ public final class Machine: @unchecked Sendable {
         kernelPath: kernel, archivePath: configuration.archive ?? configuration.initrd, platform: platformDescription(),
         throughFirmware: configuration.firmware)
       let plan = try loadGuest(request, into: memory)
+      if configuration.firmware { try addBootROM() }
       bootPlan = plan
       // Linux expects a PC's timer beside its interrupt chip; Pollux does not use one.
       if plan.format != .castorELF { try virtualMachine.createPIT() }
       try processors[0].processor.start(in: plan.state)
     } catch { throw MachineError(wrapping: error) }
+  }
+
+  /// Maps the boot ROM at the reset vector.
+  private func addBootROM() throws(KVMError) {
+    let count = max(BootROM.count, 4096)
+    let mapped = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let mapped, mapped != MAP_FAILED else { throw .request("mmap of the boot ROM", Errno(rawValue: errno)) }
+    // The mapping is `count` bytes, no fewer than the ROM has; it lives as long as the process.
+    UnsafeMutableRawBufferPointer(start: mapped, count: count).copyMemory(from: BootROM.bytes)
+    mprotect(mapped, count, PROT_READ)
+    try virtualMachine.setMemory(
+      slot: UInt32(memory.regions.count), address: BootROM.address.rawValue, count: UInt64(count), host: mapped,
+      readOnly: true)
   }
 
   // MARK: Life
@@ -120,7 +134,7 @@ public final class Machine: @unchecked Sendable {
     } catch { throw MachineError(wrapping: error) }
     if configuration.timing {
       let elapsed = Double(monotonicNanoseconds() - start) / 1e6
-      log.notice("first instruction", metadata: ["ms": "\((elapsed * 100).rounded() / 100)"])
+      log.notice("first instruction after \((elapsed * 100).rounded() / 100) ms")
     }
     attachSerial()
     for processor in processors { processor.release() }
