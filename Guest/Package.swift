@@ -46,9 +46,10 @@ func userModule(_ name: String, _ dependencies: [Target.Dependency] = []) -> Tar
   .target(name: name, dependencies: dependencies, swiftSettings: swift(userMachine))
 }
 /// A program of ring 3; list it in archive.txt to have it in the boot archive.
-func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+func program(_ name: String, _ dependencies: [Target.Dependency], path: String) -> Target {
   .executableTarget(
-    name: name, dependencies: dependencies, swiftSettings: swift(userMachine), linkerSettings: link("user.ld"))
+    name: name, dependencies: dependencies, path: "Sources/\(path)", swiftSettings: swift(userMachine),
+    linkerSettings: link("user.ld"))
 }
 
 let package = Package(
@@ -65,6 +66,17 @@ let package = Package(
       name: "kernel", dependencies: ["CArch", "KernelCore", "PolluxABI"], path: "Sources/Kernel",
       swiftSettings: swift(kernelMachine), linkerSettings: link("kernel.ld")),
 
+    // Portable modules of ring 3; the root package compiles them for the host too, to test them.
+    userModule("BootFormats"),
+    userModule("DriverVirtqueue"),
+    userModule("BlockInterface", ["DriverVirtqueue"]),
+
+    // The runtime of programs.
+    .target(name: "CPollux", cSettings: c(userMachine)),
+    userModule("Pollux", ["CPollux", "PolluxABI", "BootFormats"]),
+
     // Programs and services.
+    program("init", ["Pollux"], path: "Init"),
+    program("console", ["Pollux"], path: "Console"),
   ]
 )

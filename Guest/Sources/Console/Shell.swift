@@ -1,0 +1,190 @@
+// The shell's loop and its commands.
+
+import Pollux
+
+struct Shell {
+  private let archive: TapeArchive
+  private var editor = LineEditor()
+
+  init(archive: TapeArchive) { self.archive = archive }
+
+  mutating func run(input: Notification) {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 16)
+    let prompt = Text("pollux> ")
+    prompt.print()
+    while true {
+      let count = Console.read(into: buffer)
+      if count <= 0 {
+        // A lost interrupt would only delay input: look again after a while.
+        _ = input.wait(until: Clock.now + Clock.ticks(microseconds: 500_000))
+        continue
+      }
+      for index in 0..<min(count, buffer.count) {
+        switch editor.feed(buffer[index]) {
+        case .none: break
+        case .interrupt:
+          Console.write(editor.takeEcho())
+          editor.begin()
+          prompt.print()
+        case .line:
+          Console.write(editor.takeEcho())
+          let line = editor.line
+          editor.begin()
+          perform(line)
+          prompt.print()
+        }
+      }
+      let echo = editor.takeEcho()
+      if !echo.isEmpty { Console.write(echo) }
+    }
+  }
+
+  private func perform(_ line: [UInt8]) {
+    line.withUnsafeBytes { buffer in
+      guard let base = buffer.baseAddress, buffer.count > 0 else { return }
+      // The array lives as long as this call.
+      let text = Bytes(unsafeBase: base, count: buffer.count)
+      var words = Parts(of: text, separator: 0x20)
+      guard let command = words.next() else { return }
+      let argument = words.next() ?? Bytes("")
+      let rest = argument.isEmpty ? Bytes("") : Self.rest(of: text, from: argument)
+      do throws(SystemError) { try perform(command, argument, rest) } catch {
+        var message = Text()
+        message.add(command)
+        message.add(": ")
+        message.add(error.name)
+        message.add("\n")
+        message.print()
+      }
+    }
+  }
+
+  private static func rest(of line: Bytes, from part: Bytes) -> Bytes {
+    line.suffix(from: part.unsafeBase - line.unsafeBase) ?? Bytes("")
+  }
+
+  private func perform(_ command: Bytes, _ argument: Bytes, _ rest: Bytes) throws(SystemError) {
+    if command.equals("help") {
+      help()
+    } else if command.equals("ps") {
+      Reports.processes()
+    } else if command.equals("threads") {
+      Reports.threads()
+    } else if command.equals("services") {
+      try Reports.services()
+    } else if command.equals("mem") {
+      Reports.memory()
+    } else if command.equals("dmesg") {
+      Reports.log()
+    } else if command.equals("uptime") {
+      Reports.uptime()
+    } else if command.equals("ls") {
+      list()
+    } else if command.equals("cat") {
+      try cat(argument)
+    } else if command.equals("echo") {
+      var line = Text()
+      line.add(rest)
+      line.add("\n")
+      line.print()
+    } else if command.equals("bench") {
+      try run(Bytes("bench-block"), rest.isEmpty ? Bytes("shell=1 seconds=1") : rest)
+    } else if command.equals("memtest") {
+      try run(Bytes("bench-block"), Bytes("shell=1 selftest=memdisk"))
+    } else if command.equals("run") {
+      var tail = Parts(of: rest, separator: 0x20)
+      guard let program = tail.next() else { throw .badArgument }
+      let arguments = tail.next().map { Self.rest(of: rest, from: $0) }
+      try run(program, arguments ?? Bytes(""))
+    } else if command.equals("kill") {
+      try kill(argument)
+    } else if command.equals("halt") {
+      Console.write("The system is going down.\n")
+      try Program.control(.powerOff)
+    } else if command.equals("reboot") {
+      try Program.control(.reboot)
+    } else {
+      throw .notFound
+    }
+  }
+
+  private func help() {
+    Console.write(
+      """
+      help              this text
+      ps, threads       processes, threads
+      services          services of the composition, their modes and states
+      mem, uptime       memory, time since boot
+      dmesg             the kernel log
+      ls, cat FILE      files of the boot archive
+      bench [ARGUMENTS] a small block benchmark (`bench sizes=4096 depths=32`)
+      memtest           self test of the memory disk
+      run PROGRAM [ARGUMENTS]
+      kill SERVICE      ends a service
+      echo TEXT
+      halt, reboot
+
+      """)
+  }
+
+  private func list() {
+    archive.forEachFile { file in
+      var line = Text()
+      line.add(file.name)
+      line.pad(to: 24)
+      line.add(file.contents.count)
+      line.add("\n")
+      line.print()
+      return true
+    }
+  }
+
+  private func cat(_ name: Bytes) throws(SystemError) {
+    guard let file = archive.file(name) else { throw .notFound }
+    var index = 0
+    while index < min(512, file.contents.count), let byte = file.contents.byte(index) {
+      guard byte == 0x0a || byte == 0x09 || byte == 0x0d || byte >= 0x20 else {
+        Console.write("not a text file\n")
+        return
+      }
+      index += 1
+    }
+    // The archive stays mapped.
+    Console.write(UnsafeRawBufferPointer(start: file.contents.unsafeBase, count: file.contents.count))
+  }
+
+  /// Starts a program and waits until it has ended.
+  private func run(_ program: Bytes, _ arguments: Bytes) throws(SystemError) {
+    guard program.count <= 16, arguments.count <= 40 else { throw .badArgument }
+    var message = Message(RegistryCall.run.rawValue)
+    message.put(program, at: 1, words: 2)
+    message.put(arguments, at: 3, words: 5)
+    try Program.ask(&message)
+    let index = message[1]
+    while true {
+      message = Message(RegistryCall.service.rawValue, index)
+      try Program.ask(&message)
+      if message[7] != ServiceState.running.rawValue { return }
+      Clock.sleep(microseconds: 50_000)
+    }
+  }
+
+  private func kill(_ name: Bytes) throws(SystemError) {
+    var index: UInt64 = 0
+    while true {
+      var message = Message(RegistryCall.service.rawValue, index)
+      try Program.ask(&message)
+      let found = message.text(at: 1, words: 2)
+      let matches = found.withUnsafeBytes { buffer in
+        guard let base = buffer.baseAddress else { return false }
+        return Bytes(unsafeBase: base, count: buffer.count).equals(name)
+      }
+      if matches, message[7] == ServiceState.running.rawValue {
+        message = Message(RegistryCall.kill.rawValue, index)
+        try Program.ask(&message)
+        return
+      }
+      index += 1
+    }
+  }
+}

@@ -1,0 +1,375 @@
+// The services of the machine: their endpoints, processes and ends, and the registry that clients ask.
+
+import Pollux
+
+/// One service or program.
+final class Service {
+  let name: Bytes
+  let program: Bytes
+  let mode: Bytes
+  /// Where clients call; with the rights to call and to grant only.
+  let endpoint: Endpoint
+  var process: Process?
+  var state = ServiceState.notStarted
+  var remark = Message()
+
+  init(name: Bytes, program: Bytes, mode: Bytes, endpoint: Endpoint) {
+    self.name = name
+    self.program = program
+    self.mode = mode
+    self.endpoint = endpoint
+  }
+}
+
+final class Supervisor {
+  private let machine: Machine
+  private var services: [Service] = []
+  private let registry: Endpoint
+  /// Bit i: the i-th service's process has ended.
+  private let ends: Notification
+
+  /// Bits of `ends` are 63 in number.
+  private static let maximumServices = 60
+
+  init(machine: Machine) throws(SystemError) {
+    self.machine = machine
+    registry = try Endpoint.create()
+    ends = try Notification.create()
+    try registry.bind(ends)
+  }
+
+  // MARK: Starting
+
+  func startAll() {
+    for entry in machine.composition.entries { start(entry) }
+  }
+
+  private func report(_ name: Bytes, _ what: StaticString, _ detail: StaticString) {
+    var line = Text("init: ")
+    line.add(name)
+    line.add(": ")
+    line.add(what)
+    line.add(detail)
+    line.add("\n")
+    line.print()
+    line.log()
+  }
+
+  private func start(_ entry: CompositionEntry) {
+    do throws(LoadError) {
+      if entry.program.equals("block-container") {
+        try startBlockDriver(entry)
+      } else {
+        try startProgram(entry)
+      }
+    } catch {
+      switch error {
+      case .noSuchProgram: report(entry.name, "not in the boot archive: ", "program missing")
+      case .badImage: report(entry.name, "cannot be loaded: ", "damaged image")
+      case .kernel(let reason): report(entry.name, "cannot be started: ", reason.name)
+      }
+    }
+  }
+
+  /// A record for the service, and a handle on its endpoint with the right to receive, for the process that serves it.
+  private func register(
+    _ name: Bytes, _ program: Bytes, _ mode: Bytes
+  ) throws(LoadError) -> (service: Service, receiver: Handle) {
+    guard services.count < Self.maximumServices else { throw .kernel(.tableFull) }
+    do throws(SystemError) {
+      let receiver = try Endpoint.create().handle
+      let caller = try receiver.duplicate([.call, .grant])
+      let service = Service(name: name, program: program, mode: mode, endpoint: Endpoint(caller))
+      services.append(service)
+      return (service, receiver)
+    } catch { throw .kernel(error) }
+  }
+
+  private func load(_ service: Service) throws(LoadError) -> LoadedProgram {
+    let program = try LoadedProgram(service.program, named: service.name, from: machine.archive)
+    service.process = program.process
+    return program
+  }
+
+  /// What every program gets: its texts, and the registry under a badge that names it (index + 1).
+  private func commonStart(
+    _ service: Service, _ entry: CompositionEntry, _ process: Process
+  ) throws(SystemError) -> StartBlockBuilder {
+    var block = StartBlockBuilder()
+    let index = services.firstIndex { $0 === service } ?? 0
+    var fits = block.add(
+      "registry", handle: try process.grant(registry.handle, [.call], badge: UInt64(index + 1)))
+    fits = block.add("name", text: entry.name) && fits
+    fits = block.add("mode", text: entry.mode) && fits
+    fits = block.add("arguments", text: entry.arguments) && fits
+    guard fits else { throw .badArgument }
+    return block
+  }
+
+  private func launch(
+    _ service: Service, _ program: LoadedProgram, _ block: StartBlockBuilder, priority: UInt64
+  ) throws(SystemError) {
+    let index = services.firstIndex { $0 === service } ?? 0
+    try program.process.watch(ends, bits: 1 << UInt64(index))
+    try program.start(block, priority: priority)
+    service.state = .running
+  }
+
+  private func startProgram(_ entry: CompositionEntry) throws(LoadError) {
+    let (service, receiver) = try register(entry.name, entry.program, entry.mode)
+    let program = try load(service)
+    do throws(SystemError) {
+      var block = try commonStart(service, entry, program.process)
+      _ = block.add("service", handle: try program.process.grant(receiver, [.call, .receive, .grant]))
+      receiver.close()
+      let isConsole = entry.program.equals("console")
+      if isConsole { try addConsole(to: &block, program.process) }
+      try launch(service, program, block, priority: isConsole ? 14 : entry.program.equals("memdisk") ? 12 : 8)
+    } catch { throw .kernel(error) }
+  }
+
+  /// The console hears of serial input through pin 4, and may look into the boot archive.
+  private func addConsole(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
+    let input = try Notification.create()
+    let line = try Interrupt.line(root: machine.root, pin: 4, flags: [], notification: input, bits: 1)
+    _ = block.add("input", handle: try process.grant(input.handle, [.wait, .signal]))
+    _ = block.add("input-line", handle: try process.grant(line.handle, [.manage]))
+    _ = block.add(
+      "archive", handle: try process.grant(Handle(InitialHandle.archive), [.read]))
+    _ = block.add("archive-size", number: Kernel.info(KernelInfo.archiveSize))
+  }
+
+  // MARK: Block driver: container and twin
+
+  /// Starts the container, and unless the mode is `solo` the twin, which then serves the clients. Each gets the device
+  /// pages of its own plane only; on a machine without separate pages both get the register page, and the twin says so.
+  private func startBlockDriver(_ entry: CompositionEntry) throws(LoadError) {
+    guard let device = machine.device(entry.device, type: 2) else {
+      report(entry.name, "no such device: ", "not started")
+      return
+    }
+    let isSolo = entry.mode.equals("solo")
+    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes("block-twin"), entry.mode)
+    do throws(SystemError) {
+      let registers = try MemoryObject.physical(
+        root: machine.root, address: device.registers & ~0xfff, size: AddressSpace.pageSize, flags: .device)
+      let lineEvents = try Notification.create()
+      let dataEvents = try Notification.create()
+      // The line tells of configuration changes; without message interrupts it also tells of completions, and then the
+      // twin takes it and passes the changes on.
+      let line = try Interrupt.line(
+        root: machine.root, pin: device.interrupt, flags: [],
+        notification: isSolo || device.isSplit ? lineEvents : dataEvents, bits: 1)
+      let plane = BlockDriverObjects(
+        device: device, registers: registers.handle, lineEvents: lineEvents, line: line, dataEvents: dataEvents)
+      if isSolo {
+        try startContainer(service, entry, plane, receiver: receiver)
+      } else {
+        try startTwin(service, entry, plane, receiver: receiver)
+      }
+    } catch { throw .kernel(error) }
+  }
+
+  private func startContainer(
+    _ service: Service, _ entry: CompositionEntry, _ objects: BlockDriverObjects, receiver: Handle
+  ) throws(SystemError) {
+    let program = try loadOrFail(service)
+    let process = program.process
+    var block = try commonStart(service, entry, process)
+    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
+    receiver.close()
+    _ = block.add("registers", handle: try process.grant(objects.registers, [.read, .write]))
+    _ = block.add("registers-offset", number: objects.device.registers & 0xfff)
+    _ = block.add("line-events", handle: try process.grant(objects.lineEvents.handle, [.wait, .signal]))
+    _ = block.add("line", handle: try process.grant(objects.line.handle, [.manage]))
+    _ = block.add("data-events", handle: try process.grant(objects.dataEvents.handle, [.signal]))
+    if objects.device.isSplit {
+      let messages = try MemoryObject.physical(
+        root: machine.root, address: objects.device.messages, size: AddressSpace.pageSize,
+        flags: [.device, .messageTable])
+      _ = block.add("messages", handle: try process.grant(messages.handle, [.read, .write]))
+    }
+    try launch(service, program, block, priority: 13)
+  }
+
+  private func startTwin(
+    _ service: Service, _ entry: CompositionEntry, _ objects: BlockDriverObjects, receiver: Handle
+  ) throws(SystemError) {
+    let control: (service: Service, receiver: Handle)
+    do throws(LoadError) {
+      control = try register(Bytes("block.container"), entry.program, entry.mode)
+    } catch { throw .tableFull }
+    let program = try loadOrFail(service)
+    let process = program.process
+    var block = try commonStart(service, entry, process)
+    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
+    receiver.close()
+    _ = block.add("control", handle: try process.grant(control.service.endpoint.handle, [.call]))
+    _ = block.add("data-events", handle: try process.grant(objects.dataEvents.handle, [.wait, .signal]))
+    if objects.device.isSplit {
+      let doorbell = try MemoryObject.physical(
+        root: machine.root, address: objects.device.doorbells, size: AddressSpace.pageSize, flags: .device)
+      _ = block.add("doorbell", handle: try process.grant(doorbell.handle, [.read, .write]))
+    } else {
+      _ = block.add("line", handle: try process.grant(objects.line.handle, [.manage]))
+      _ = block.add("registers", handle: try process.grant(objects.registers, [.read, .write]))
+      _ = block.add("registers-offset", number: objects.device.registers & 0xfff)
+      _ = block.add("line-events", handle: try process.grant(objects.lineEvents.handle, [.signal]))
+    }
+    try startContainer(control.service, entry, objects, receiver: control.receiver)
+    try launch(service, program, block, priority: 12)
+  }
+
+  private func loadOrFail(_ service: Service) throws(SystemError) -> LoadedProgram {
+    do throws(LoadError) { return try load(service) } catch {
+      switch error {
+      case .kernel(let reason): throw reason
+      case .noSuchProgram: throw .notFound
+      case .badImage: throw .badArgument
+      }
+    }
+  }
+
+  // MARK: The registry
+
+  func serve() throws(SystemError) -> Never {
+    var server = Server(registry.handle)
+    var message = Message()
+    while true {
+      switch try server.replyReceive(&message) {
+      case .notification(let bits):
+        noteEnds(bits)
+        message = Message()
+      case .call(let badge):
+        answer(&message, caller: Int(badge) - 1)
+      }
+    }
+  }
+
+  /// A service has ended: whoever calls it gets `peerClosed` from the kernel from now on.
+  private func noteEnds(_ bits: UInt64) {
+    for index in services.indices where bits >> UInt64(index) & 1 != 0 {
+      let service = services[index]
+      guard let process = service.process else { continue }
+      let status = process.status
+      service.state = status.didFault ? .faulted : .exited
+      if status.didFault || status.code != 0 {
+        var line = Text("init: ")
+        line.add(service.name)
+        line.add(status.didFault ? " died of exception " : " ended with code ")
+        line.add(status.code)
+        line.add("\n")
+        line.print()
+        line.log()
+      }
+      process.handle.close()
+      service.process = nil
+    }
+  }
+
+  private func answer(_ message: inout Message, caller: Int) {
+    let request = message
+    if let stray = request.received { stray.close() }
+    message = Message()
+    do throws(SystemError) { try perform(request, caller: caller, &message) } catch {
+      message = Message(UInt64(bitPattern: error.rawValue))
+    }
+  }
+
+  private func perform(_ request: Message, caller: Int, _ reply: inout Message) throws(SystemError) {
+    guard let call = RegistryCall(rawValue: request[0]) else { throw .badCall }
+    switch call {
+    case .connect:
+      let wanted = request.text(at: 1, words: 3)
+      guard let service = service(named: wanted) else { throw .notFound }
+      if service.state != .running { throw .peerClosed }
+      // A badge of its own tells the server its clients apart.
+      let handle = try service.endpoint.handle.duplicate([.call, .grant], badge: UInt64(caller + 1))
+      reply.pass(handle, [.call, .grant])
+      handles.append(handle)
+    case .control:
+      guard let operation = SystemControl(rawValue: request[1]) else { throw .badArgument }
+      _ = try Kernel.control(machine.root, operation, request[2])
+    case .service:
+      let service = try service(at: request[1])
+      reply.put(service.name, at: 1, words: 2)
+      reply.put(service.program, at: 3, words: 2)
+      reply.put(service.mode, at: 5, words: 2)
+      reply[7] = service.state.rawValue
+    case .serviceRemark:
+      reply = try service(at: request[1]).remark
+      reply[0] = 0
+    case .remark:
+      guard services.indices.contains(caller) else { throw .notFound }
+      services[caller].remark = request
+    case .run:
+      let index = services.count
+      let entry = try entry(request)
+      do throws(LoadError) { try startProgram(entry) } catch {
+        if services.count > index { services.removeLast() }
+        switch error {
+        case .kernel(let reason): throw reason
+        default: throw .notFound
+        }
+      }
+      reply[1] = UInt64(index)
+    case .kill:
+      guard let process = try service(at: request[1]).process else { throw .notFound }
+      try process.kill(code: 137)
+    }
+  }
+
+  /// Handles passed in the last replies: the kernel has copied them by the time of the next call.
+  private var handles: [Handle] = [] {
+    didSet {
+      if handles.count > 4 {
+        handles[0].close()
+        handles.removeFirst()
+      }
+    }
+  }
+
+  private func service(at index: UInt64) throws(SystemError) -> Service {
+    guard index < UInt64(services.count) else { throw .notFound }
+    return services[Int(index)]
+  }
+
+  /// The service of that name that runs, or else the last one that had it.
+  private func service(named name: [UInt8]) -> Service? {
+    name.withUnsafeBytes { buffer in
+      guard let base = buffer.baseAddress else { return nil }
+      let wanted = Bytes(unsafeBase: base, count: buffer.count)
+      var found: Service?
+      for service in services where service.name.equals(wanted) {
+        found = service
+        if service.state == .running { break }
+      }
+      return found
+    }
+  }
+
+  /// An entry for a program that a client asks to run; the texts are kept for ever, like those of the composition.
+  private func entry(_ request: Message) throws(SystemError) -> CompositionEntry {
+    let program = Self.keep(request.text(at: 1, words: 2))
+    guard let file = machine.archive.file(program) else { throw .notFound }
+    var entry = CompositionEntry(name: file.name, program: file.name)
+    entry.arguments = Self.keep(request.text(at: 3, words: 5))
+    return entry
+  }
+
+  private static func keep(_ text: [UInt8]) -> Bytes {
+    let copy = UnsafeMutableRawPointer.allocate(byteCount: max(1, text.count), alignment: 16)
+    for index in text.indices { copy.storeBytes(of: text[index], toByteOffset: index, as: UInt8.self) }
+    return Bytes(unsafeBase: UnsafeRawPointer(copy), count: text.count)
+  }
+}
+
+/// Kernel objects of one block device that its driver processes share out.
+struct BlockDriverObjects {
+  let device: VirtioDevice
+  let registers: Handle
+  let lineEvents: Notification
+  let line: Interrupt
+  /// Signalled by the device's message (bit 0) and by the container when the state has changed (bit 1).
+  let dataEvents: Notification
+}

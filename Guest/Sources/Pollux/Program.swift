@@ -1,0 +1,90 @@
+// What a program was started with, and its way to other services: the registry, which init keeps.
+
+import CPollux
+
+/// Calls of the registry: word 0 of the message. Word 0 of the reply is 0 on success.
+public enum RegistryCall: UInt64 {
+  /// Name in words 1…3 → a handle to call that service.
+  case connect = 0
+  /// `SystemControl` in word 1, value in word 2.
+  case control = 1
+  /// Index in word 1 → name in words 1–2, program 3–4, mode 5–6, state in word 7.
+  case service = 2
+  /// Remark of the caller's service in words 1…7, shown by `services`.
+  case remark = 3
+  /// Index in word 1 → remark in words 1…7.
+  case serviceRemark = 4
+  /// Program in words 1–2, arguments in words 3…7: starts it; → index in word 1.
+  case run = 5
+  /// Index in word 1 → kills that service (for tests of what happens then).
+  case kill = 6
+}
+
+/// What became of a service.
+public enum ServiceState: UInt64 {
+  case running = 0
+  case exited = 1
+  case faulted = 2
+  case notStarted = 3
+}
+
+/// The running program.
+public enum Program {
+  /// Handles, numbers and texts that the parent gave.
+  public static var start: StartBlock {
+    guard let page = UnsafeRawPointer(bitPattern: UInt(pollux_start_block())) else { return StartBlock(Bytes("")) }
+    // The parent mapped one page there for the life of the process.
+    return StartBlock(Bytes(unsafeBase: page, count: 4096))
+  }
+
+  private static func registry(_ message: inout Message) throws(SystemError) {
+    guard let handle = start.handle("registry") else { throw .notFound }
+    try Endpoint(Handle(handle)).call(&message)
+    if message[0] != 0 { throw SystemError(rawValue: Int64(bitPattern: message[0])) ?? .notFound }
+  }
+
+  /// The service called `name`.
+  public static func connect(_ name: Bytes) throws(SystemError) -> Endpoint {
+    var message = Message(RegistryCall.connect.rawValue)
+    message.put(name, at: 1, words: 3)
+    try registry(&message)
+    guard let handle = message.received else { throw .notFound }
+    return Endpoint(handle)
+  }
+
+  public static func control(_ operation: SystemControl, _ value: UInt64 = 0) throws(SystemError) {
+    var message = Message(RegistryCall.control.rawValue, operation.rawValue, value)
+    try registry(&message)
+  }
+
+  /// Sets the remark that `services` shows for this program, at most 56 bytes.
+  public static func remark(_ text: Bytes) {
+    var message = Message(RegistryCall.remark.rawValue)
+    message.put(text, at: 1, words: 7)
+    do throws(SystemError) { try registry(&message) } catch {}
+  }
+
+  /// Asks the registry; the reply is in `message`.
+  public static func ask(_ message: inout Message) throws(SystemError) { try registry(&message) }
+}
+
+extension SystemError {
+  /// A word for messages.
+  public var name: StaticString {
+    switch self {
+    case .badCall: "no such call"
+    case .badHandle: "bad handle"
+    case .wrongKind: "wrong kind of object"
+    case .denied: "denied"
+    case .badArgument: "bad argument"
+    case .badAddress: "bad address"
+    case .noMemory: "no memory"
+    case .tableFull: "table full"
+    case .peerClosed: "service is gone"
+    case .timedOut: "timed out"
+    case .notFound: "not found"
+    case .exists: "exists already"
+    case .unsupported: "unsupported"
+    }
+  }
+}
