@@ -58,6 +58,20 @@ struct ByteQueue: Sendable {
     return total
   }
 
+  /// Shows the oldest bytes, as many as lie in one piece, without taking them.
+  func withFirstRun<Result, Failure: Error>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Result)
+    throws(Failure) -> Result
+  {
+    var result: Swift.Result<Result, Failure>?
+    storage.withUnsafeBytes { bytes in
+      // In bounds: the run ends where the content or the ring ends.
+      let run = UnsafeRawBufferPointer(rebasing: bytes[head..<head + min(count, storage.count - head)])
+      result = Swift.Result { () throws(Failure) in try body(run) }
+    }
+    // The closure above ran exactly once.
+    return try result.unsafelyUnwrapped.get()
+  }
+
   /// Drops the oldest bytes, at most `amount` of them.
   mutating func dropFirst(_ amount: Int) { advance(by: max(0, min(amount, count))) }
 

@@ -49,7 +49,7 @@ public final class Serial16550: Sendable {
   /// Says whom to wake. Both closures run on the thread that caused the event, without locks held, and must not block.
   /// - Parameters:
   ///   - onOutput: output is waiting and `takeOutput` had found none before. Called at once if some is waiting now.
-  ///   - onInputRoom: at least half of the input queue is free again after `receive` had refused bytes.
+  ///   - onInputRoom: at least half of the input queue is free again after `receive` had filled it.
   public func connect(onOutput: @escaping @Sendable () -> Void, onInputRoom: @escaping @Sendable () -> Void) {
     let waiting = state.withLock { state in
       state.onOutput = onOutput
@@ -174,7 +174,7 @@ private struct State: Sendable {
   var onOutput: (@Sendable () -> Void)?
   var onInputRoom: (@Sendable () -> Void)?
   var outputAnnounced = false
-  private var inputRefused = false
+  private var inputWasFull = false
 
   /// The receive FIFO: characters and, in the same order, whether each is a break.
   private var fifo: [(byte: UInt8, isBreak: Bool)] = []
@@ -371,7 +371,7 @@ private struct State: Sendable {
 
   mutating func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
     let accepted = input.append(bytes)
-    if accepted < bytes.count { inputRefused = true }
+    if accepted < bytes.count || input.room == 0 { inputWasFull = true }
     refill()
     return accepted
   }
@@ -427,8 +427,8 @@ private struct State: Sendable {
       announce = onOutput
     }
     var roomAgain: (@Sendable () -> Void)?
-    if inputRefused, input.count <= input.limit / 2 {
-      inputRefused = false
+    if inputWasFull, input.count <= input.limit / 2 {
+      inputWasFull = false
       roomAgain = onInputRoom
     }
     return (edge, announce, roomAgain)

@@ -4,8 +4,8 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// A POSIX thread that runs one closure. All signals are blocked in it except those that the closure unblocks, so that
-/// process signals reach the main thread's signalfd.
+/// A POSIX thread that runs one closure. All signals but those of faults are blocked in it unless the closure unblocks
+/// them, so that process signals reach the main thread's signalfd.
 public final class HostThread: @unchecked Sendable {
   // @unchecked: `handle` is written once in `init` and read afterwards.
   private final class Start {
@@ -24,6 +24,8 @@ public final class HostThread: @unchecked Sendable {
     var everything = sigset_t()
     var previous = sigset_t()
     sigfillset(&everything)
+    // A fault whose signal is blocked kills without running its handler, which puts the terminal back.
+    for fault in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS] { sigdelset(&everything, fault) }
     pthread_sigmask(SIG_SETMASK, &everything, &previous)
     let result = pthread_create(
       &handle, nil,

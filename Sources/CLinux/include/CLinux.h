@@ -39,3 +39,15 @@ static inline int castor_ioctl_pointer(int fd, unsigned long request, void *valu
 static inline int castor_open(const char *path, int flags, unsigned mode) { return open(path, flags, mode); }
 static inline int castor_memfd_create(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
 void castor_set_thread_name(const char *name);
+
+// terminal.c: raw mode that ends with the process, however that ends. One terminal a process.
+// Saves the mode of `fd` and makes it raw while the process is in the foreground; writes 1 to the eventfd
+// `continue_event` (−1: none) after each SIGCONT. 0, or −1 with errno.
+int castor_terminal_make_raw(int fd, int continue_event);
+// Puts the saved mode back; async-signal-safe, harmless when called again.
+void castor_terminal_restore(void);
+int castor_terminal_in_foreground(int fd);
+// accept4(2), which glibc declares only under _GNU_SOURCE: non-blocking, close-on-exec.
+static inline int castor_accept(int fd) { return (int)syscall(SYS_accept4, fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+// ioctl numbers that the importer does not evaluate: a pseudo-terminal's number, and its lock.
+static const unsigned long castor_TIOCGPTN = TIOCGPTN, castor_TIOCSPTLCK = TIOCSPTLCK;
