@@ -235,15 +235,27 @@ extension Machine: ProcessorEvents {
     switch exit {
     case .debug, .internalError:
       if let debugger = debugger.withLock({ $0 }), debugger.stopped(exit, on: thread) { return true }
-    case .shutdown where configuration.noReboot == false && bootPlan?.format != .castorELF:
-      // Linux reboots by a triple fault when it is told to (reboot=t).
+    default: break
+    }
+    // Linux without ACPI reboots by a triple fault (reboot=t).
+    if bootPlan?.format != .castorELF, isTripleFault(exit, on: thread) {
       end(.reboot)
       return false
-    default: break
     }
     reportCrash(exit, on: thread)
     end(.failed(.guestFailure))
     return false
+  }
+
+  /// A triple fault, or what becomes of one where KVM emulates ring 0 and does not know `int3`: the trap instruction
+  /// with an empty IDT.
+  private func isTripleFault(_ exit: Exit, on thread: ProcessorThread) -> Bool {
+    switch exit {
+    case .shutdown: true
+    case .internalError(_, _, let instruction):
+      instruction.first == 0xcc && thread.processor.systemRegisters.idt.limit == 0
+    default: false
+    }
   }
 
   func failed(_ error: KVMError, on thread: ProcessorThread) {
