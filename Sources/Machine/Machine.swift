@@ -41,6 +41,7 @@ public final class Machine: @unchecked Sendable {
   /// When the program was executed, monotonic nanoseconds.
   let start: UInt64
   let powerButton: PowerButton
+  var serialBackend: SerialBackend?
   private(set) var processors: [ProcessorThread] = []
   private(set) var bootPlan: BootPlan?
   var virtioDevices: [AttachedDevice] = []
@@ -129,6 +130,7 @@ public final class Machine: @unchecked Sendable {
 
   /// Starts the vCPUs, serves the machine until it ends, and takes it apart.
   public func run() throws(MachineError) -> Ending {
+    try attachSerial()
     do {
       for processor in processors { try processor.start() }
     } catch { throw MachineError(wrapping: error) }
@@ -136,13 +138,13 @@ public final class Machine: @unchecked Sendable {
       let elapsed = Double(monotonicNanoseconds() - start) / 1e6
       log.notice("first instruction after \((elapsed * 100).rounded() / 100) ms")
     }
-    attachSerial()
     for processor in processors { processor.release() }
     loop.run()
     for processor in processors { processor.stop() }
     for processor in processors { processor.join() }
     for device in virtioDevices { device.transport.shutdown() }
-    drainSerial()
+    serialBackend?.close()
+    serialBackend = nil
     return ending.withLock { $0 } ?? .ended(.success)
   }
 

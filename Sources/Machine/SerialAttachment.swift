@@ -1,29 +1,41 @@
 // Connects the UART to the host end that the configuration names.
 
+import Configuration
 import Devices
-import Glibc
+import SystemPackage
 
 extension Machine {
-  /// Copies what waits in the UART to standard output.
-  func attachSerial() {
-    serial.connect(
-      onOutput: { [self] in
-        loop.perform { [self] in drainSerial() }
-      }, onInputRoom: {})
-  }
-
-  func drainSerial() {
-    withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { buffer in
-      while true {
-        let count = serial.takeOutput(into: buffer)
-        if count == 0 { return }
-        var offset = 0
-        while offset < count {
-          let written = write(1, buffer.baseAddress! + offset, count - offset)
-          if written <= 0 { return }
-          offset += written
+  /// Makes the console's host end on the machine's loop.
+  func attachSerial() throws(MachineError) {
+    let destination: SerialDestination =
+      switch configuration.serial {
+      case .stdio: .standardStreams
+      case .none: .none
+      case .pty: .pseudoTerminal
+      case .file(let path): .file(path)
+      case .unix(let path): .unixSocket(path)
+      }
+    do throws(SerialBackendError) {
+      let backend = try SerialBackend(destination, serial: serial, loop: loop) { [weak self] event in
+        switch event {
+        case .quitRequested: self?.end(.ended(.success))
+        case .outputFailed(let code): self?.log.warning("console output is lost from here on: \(code)")
         }
       }
+      if let path = backend.terminalPath { log.notice("the console is at \(path)") }
+      serialBackend = backend
+    } catch { throw MachineError(error.description, exitCode: error.exitCode) }
+  }
+}
+
+extension SerialBackendError {
+  var exitCode: ExitCode {
+    switch self {
+    case .unknownDestination: .invalidConfiguration
+    case .cannotOpen(_, .permissionDenied): .permissionDenied
+    case .cannotOpen: .cannotCreate
+    case .socket: .addressInUse
+    case .terminal, .pseudoTerminal, .resources: .operatingSystemError
     }
   }
 }
