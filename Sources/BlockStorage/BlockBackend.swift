@@ -16,7 +16,8 @@ public enum BlockOperation: UInt8, Sendable, CaseIterable {
 
 /// One request. The memory behind `segments`, and the segment array itself, must stay valid and at their place until the
 /// request's completion was reaped.
-public struct BlockRequest {
+public struct BlockRequest: @unchecked Sendable {
+  // @unchecked: the segments are handed over with the request, to whatever thread serves it.
   public var operation: BlockOperation
   /// Start in bytes.
   public var offset: UInt64 = 0
@@ -91,8 +92,10 @@ public protocol BlockBackend: AnyObject, Sendable {
   var geometry: BlockGeometry { get }
   /// Requests that may be in flight at the same time.
   var queueDepth: Int { get }
-  /// Readable (poll) when completions may be there to reap; nil when `commit` completes everything.
+  /// Readable (poll) when completions may be there to reap, until `acknowledge`; nil when `commit` completes everything.
   var completionDescriptor: CInt? { get }
+  /// Makes `completionDescriptor` unreadable until there are more completions. Reap afterwards.
+  func acknowledge()
   /// Takes a request. The caller keeps no more than `queueDepth` in flight and the range inside the capacity.
   func submit(_ request: BlockRequest)
   /// Hands everything submitted to the host.

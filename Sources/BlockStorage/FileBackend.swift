@@ -35,7 +35,7 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
 
   public private(set) var geometry: BlockGeometry
   public let queueDepth = 256
-  public var completionDescriptor: CInt? { ring.fileDescriptor }
+  public var completionDescriptor: CInt? { completionEvent.fileDescriptor }
   /// Whether aligned requests bypass the page cache.
   public var isDirect: Bool { alignment > 0 }
 
@@ -51,6 +51,7 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
   private let alignment: UInt64
   private let isBlockDevice: Bool
   private let ring: SubmissionRing
+  private let completionEvent: EventDescriptor
   private var flights: [Flight?]
   private var free: [Int]
   private var finished: [BlockCompletion] = []
@@ -104,8 +105,10 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
     geometry.physicalBlockSize = (512...65536).contains(blockSize) && blockSize.nonzeroBitCount == 1 ? blockSize : 4096
     geometry.discardGranularity = geometry.physicalBlockSize
     do throws(Errno) {
+      completionEvent = try EventDescriptor()
       ring = try SubmissionRing(
-        entries: queueDepth, files: [buffered.rawValue, found > 0 ? descriptor : buffered.rawValue])
+        entries: queueDepth, files: [buffered.rawValue, found > 0 ? descriptor : buffered.rawValue],
+        event: completionEvent.fileDescriptor)
     } catch {
       throw .noRing(error)
     }
@@ -163,6 +166,8 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
     needsSubmit = false
     ring.submit()
   }
+
+  public func acknowledge() { completionEvent.drain() }
 
   public func wait() {
     guard finished.isEmpty else { return }

@@ -69,6 +69,7 @@ public final class MemoryBackend: BlockBackend, @unchecked Sendable {
     completions.removeAll(keepingCapacity: true)
   }
   public func wait() {}
+  public func acknowledge() {}
 
   public func resize(to byteCount: UInt64) throws(BlockStorageError) {
     let newCount = byteCount / 512 * 512

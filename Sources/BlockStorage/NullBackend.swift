@@ -18,5 +18,6 @@ public final class NullBackend: BlockBackend, @unchecked Sendable {
     completions.removeAll(keepingCapacity: true)
   }
   public func wait() {}
+  public func acknowledge() {}
   public func resize(to byteCount: UInt64) throws(BlockStorageError) { geometry.byteCount = byteCount / 512 * 512 }
 }

@@ -25,18 +25,16 @@ struct SubmissionRing: ~Copyable {
   private let ring: OpaquePointer
 
   /// Makes a ring with room for `entries` requests (a power of two) and registers `files`, which requests name by their
-  /// position.
-  init(entries: Int, files: [CInt]) throws(Errno) {
-    guard let ring = castor_ring_create(UInt32(entries), files, UInt32(files.count)) else {
+  /// position. `event`, an eventfd that outlives the ring, is signalled when there may be completions. (The ring's own
+  /// descriptor would not do: a poll of it misses completion work that waits for the submitting thread.)
+  init(entries: Int, files: [CInt], event: CInt) throws(Errno) {
+    guard let ring = castor_ring_create(UInt32(entries), files, UInt32(files.count), event) else {
       throw Errno(rawValue: errno)
     }
     self.ring = ring
   }
 
   deinit { castor_ring_destroy(ring) }
-
-  /// Readable when there may be completions.
-  var fileDescriptor: CInt { castor_ring_descriptor(ring) }
 
   /// Prepares a request; false when all entries are taken.
   func prepare(_ operation: Operation, file: CInt, data: UInt64) -> Bool {

@@ -16,7 +16,7 @@ struct castor_ring {
   int enabled;
 };
 
-struct castor_ring *castor_ring_create(unsigned entries, const int *files, unsigned file_count) {
+struct castor_ring *castor_ring_create(unsigned entries, const int *files, unsigned file_count, int event) {
   struct castor_ring *ring = calloc(1, sizeof *ring);
   if (!ring) return NULL;
   // Completion work runs when the submitting thread asks for it and never interrupts it, and a flag says when there is
@@ -30,6 +30,7 @@ struct castor_ring *castor_ring_create(unsigned entries, const int *files, unsig
   }
   if (result == 0) {
     result = io_uring_register_files(&ring->ring, files, file_count);
+    if (result == 0) result = io_uring_register_eventfd(&ring->ring, event);
     if (result < 0) io_uring_queue_exit(&ring->ring);
   }
   if (result < 0) {
@@ -44,8 +45,6 @@ void castor_ring_destroy(struct castor_ring *ring) {
   io_uring_queue_exit(&ring->ring);
   free(ring);
 }
-
-int castor_ring_descriptor(const struct castor_ring *ring) { return ring->ring.ring_fd; }
 
 static int finish(struct io_uring_sqe *entry, uint64_t data) {
   io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);

@@ -188,7 +188,12 @@ public final class DeviceContext: @unchecked Sendable {
     guard old & DeviceStatus.needsReset == 0 else { return }
     logger.warning("device needs reset: \(reason)")
     configurationChanged()
-    loop.perform { [self] in failed = status.load(ordering: .acquiring) & DeviceStatus.needsReset != 0 }
+    loop.perform { [self] in
+      guard status.load(ordering: .acquiring) & DeviceStatus.needsReset != 0 else { return }
+      failed = true
+      // What is in flight is finished, so that its completions do not keep waking the loop; nobody is told.
+      device.drain(nil)
+    }
   }
 
   /// Interrupts for a queue although nothing was used, as a fault to test drivers with. Any thread.

@@ -11,11 +11,10 @@ struct castor_ring_completion {
   int32_t result; // of the system call, negative errno on failure
 };
 
-// A ring with room for `entries` requests, which name files by their position in `files`. NULL with errno on failure.
-struct castor_ring *castor_ring_create(unsigned entries, const int *files, unsigned file_count);
+// A ring with room for `entries` requests, which name files by their position in `files`. The eventfd `event` is
+// signalled when there may be completions. NULL with errno on failure.
+struct castor_ring *castor_ring_create(unsigned entries, const int *files, unsigned file_count, int event);
 void castor_ring_destroy(struct castor_ring *ring);
-// Readable when there may be completions.
-int castor_ring_descriptor(const struct castor_ring *ring);
 
 // Each prepares one request and returns 0, or -1 when all entries are taken. `segments` must stay until completion.
 int castor_ring_read(struct castor_ring *ring, int file, void *bytes, unsigned count, uint64_t offset, uint64_t data);
