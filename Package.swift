@@ -83,7 +83,8 @@ let package = Package(
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
       .testTarget(
-        name: "castorTests", dependencies: ["castor", "Configuration", arguments, "Yams"], swiftSettings: strict),
+        name: "castorTests", dependencies: ["castor", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],
+        swiftSettings: strict),
     ]
     // The guest package in Guest/, built by a plugin, and its portable modules once more for the host, so that they are tested.
     + [

@@ -56,13 +56,14 @@ extension MachineConfiguration {
     }
   }
 
-  /// Fills in what depends on other keys: interface addresses, and device tree paths for the devices of services.
+  /// Fills in what depends on other keys: interface addresses; a service's device becomes its
+  /// alias where it was given by its path in the device tree.
   public mutating func resolveReferences() {
     for index in nets.indices where nets[index].mac == nil { nets[index].mac = MACAddress(machine: name, index: index) }
     let slots = virtioSlots
     for index in services.indices {
-      if let slot = slots.first(where: { $0.alias == services[index].device }) {
-        services[index].device = slot.nodePath
+      if let slot = slots.first(where: { $0.nodePath == services[index].device }) {
+        services[index].device = slot.alias
       }
     }
   }

@@ -1,0 +1,34 @@
+# make run    install what is missing, build, boot the demo, run the block benchmark; on a terminal end at the prompt
+# make test   install what is missing, run all tests (those that need KVM are left out where there is none)
+# make build  the release build alone
+
+SWIFT ?= swift
+BUILD_FLAGS := -c release --static-swift-stdlib
+# Debian packages: libraries of the build, then tools of the tests.
+BUILD_PACKAGES := libfdt-dev liburing-dev pkg-config
+TEST_PACKAGES := gdb device-tree-compiler qemu-system-x86 cpio e2fsprogs
+SCRATCH_DISK := .build/demo.img
+
+.PHONY: all build run test setup setup-test clean
+
+all: build
+
+build: setup
+	$(SWIFT) build $(BUILD_FLAGS)
+
+run: build
+	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && sh Tests/run-demo.sh "$$bin/castor" $(SCRATCH_DISK)
+
+test: setup setup-test
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+setup:
+	@command -v $(SWIFT) >/dev/null || { echo "Swift 6.2 or later is needed: see https://www.swift.org/install" >&2; exit 1; }
+	@sh Tests/install-packages.sh $(BUILD_PACKAGES)
+
+setup-test:
+	@sh Tests/install-packages.sh $(TEST_PACKAGES)
+
+clean:
+	rm -rf .build
