@@ -125,3 +125,21 @@ import Testing
     #expect(throws: CommandFailure.self) { try HostKVM.requireUsable(path: "/nonexistent/kvm") }
   }
 }
+
+@Suite struct ExampleConfigurationTests {
+  static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../configs")
+  static var files: [String] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? []).filter { $0.hasSuffix(".yaml") }
+  }
+
+  @Test func thereIsADemo() { #expect(Self.files.contains("demo.yaml")) }
+
+  @Test(arguments: files)
+  func everyExampleIsValid(_ name: String) throws {
+    var machine = try ConfigurationFile(path: Self.folder.appending(path: name).path()).read()
+    try machine.validate()
+    machine.resolveReferences()
+    #expect(try MachineConfiguration(arguments: machine.arguments) == machine)
+    #expect(machine.name == String(name.dropLast(5)))
+  }
+}

@@ -107,7 +107,6 @@ struct GuestRunner {
 
   private func arguments(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, control: String) throws -> [String] {
     let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify)
-    let services = mode.services(arguments: words)
     switch machine {
     case .kvm:
       var machine = MachineConfiguration()
@@ -122,7 +121,7 @@ struct GuestRunner {
       machine.disks = [
         DiskConfiguration(backend: disk.path.map { .file(path: $0) } ?? .null(size: disk.size))
       ]
-      machine.services = services
+      machine.services = mode.services(arguments: words)
       try machine.validate()
       machine.resolveReferences()
       return machine.arguments
@@ -132,7 +131,7 @@ struct GuestRunner {
           key: "--backend", value: "null", expected: "qemu has no such back end; use file or tmpfs", exitCode: .usage)
       }
       return QEMUCommand.arguments(
-        kernel: kernel, archive: archive, disk: path, cpus: cpus, services: services, commandLine: "")
+        kernel: kernel, archive: archive, disk: path, cpus: cpus, mode: mode, arguments: words)
     }
   }
 
@@ -166,16 +165,10 @@ struct GuestRunner {
 /// QEMU's microvm with the guest and one virtio block device.
 enum QEMUCommand {
   static func arguments(
-    kernel: String, archive: String?, disk: String, cpus: Int, services: [ServiceConfiguration], commandLine: String
+    kernel: String, archive: String?, disk: String, cpus: Int, mode: BenchmarkMode, arguments: String
   ) -> [String] {
-    var words = commandLine.isEmpty ? [] : [commandLine]
-    for service in services {
-      var text = "pollux.service=\"name=\(service.name) program=\(service.program)"
-      if !service.mode.isEmpty { text += " mode=\(service.mode)" }
-      if !service.device.isEmpty { text += " device=\(service.device)" }
-      text += " arguments=\(service.arguments)\""
-      words.append(text)
-    }
+    // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
+    let words = ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(arguments)\""]
     return [
       "-M", "microvm,isa-serial=on,auto-kernel-cmdline=on", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp",
       "\(cpus)", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel",
