@@ -11,7 +11,7 @@ public enum SerialDestination: Equatable, Sendable, CustomStringConvertible {
   case standardStreams
   /// Output is discarded and there is no input.
   case none
-  /// Output replaces the contents of a file; no input.
+  /// Output is appended to a file (a reboot goes on in the same one); no input.
   case file(String)
   /// A new pseudo-terminal.
   case pseudoTerminal
@@ -138,7 +138,7 @@ public final class SerialBackend {
   private static func open(_ path: String) throws(Errno) -> OwnedDescriptor {
     // O_NONBLOCK: a FIFO without a reader is an error (ENXIO), not a wait for ever.
     let descriptor = try OwnedDescriptor {
-      castor_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0o644)
+      castor_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0o644)
     }
     return descriptor
   }

@@ -42,6 +42,7 @@ public final class Machine: @unchecked Sendable {
   let start: UInt64
   let powerButton: PowerButton
   var serialBackend: SerialBackend?
+  var termination: Termination?
   private(set) var processors: [ProcessorThread] = []
   private(set) var bootPlan: BootPlan?
   var virtioDevices: [AttachedDevice] = []
@@ -130,6 +131,7 @@ public final class Machine: @unchecked Sendable {
 
   /// Starts the vCPUs, serves the machine until it ends, and takes it apart.
   public func run() throws(MachineError) -> Ending {
+    do { termination = try Termination(of: self) } catch { throw MachineError(wrapping: error) }
     try attachSerial()
     do {
       for processor in processors { try processor.start() }
@@ -145,6 +147,7 @@ public final class Machine: @unchecked Sendable {
     for device in virtioDevices { device.transport.shutdown() }
     serialBackend?.close()
     serialBackend = nil
+    termination = nil
     return ending.withLock { $0 } ?? .ended(.success)
   }
 
@@ -184,7 +187,7 @@ extension Machine: ProcessorEvents {
 
   private func writePort(_ port: UInt16, size: Int, value: UInt32, on thread: ProcessorThread) {
     switch port {
-    case 0x3f8...0x3ff: serial.write(offset: UInt8(port - 0x3f8), value: UInt8(truncatingIfNeeded: value))
+    case 0x3f8...0x3ff: serial.write(offset: UInt8(port - 0x3f8), size: size, value: value)
     case PowerControl.port:
       switch PowerControl.event(size: size, value: value) {
       case .powerOff: end(.powerOff)
@@ -208,7 +211,7 @@ extension Machine: ProcessorEvents {
 
   private func readPort(_ port: UInt16, size: Int) -> UInt32 {
     switch port {
-    case 0x3f8...0x3ff: UInt32(serial.read(offset: UInt8(port - 0x3f8)))
+    case 0x3f8...0x3ff: serial.read(offset: UInt8(port - 0x3f8), size: size)
     case DebugPort.port: debugPort.read(size: size)
     case PowerButton.port: UInt32(powerButton.read())
     // The keyboard controller's status: output and input buffers empty.
