@@ -36,7 +36,7 @@ boot_entry32:                           // PVH: 32-bit protected mode, paging of
     movl %eax, %cr3
     movl $0xc0000080, %ecx
     rdmsr
-    orl $0x900, %eax                    // LME, NXE
+    orl $0x901, %eax                    // SCE, LME, NXE
     wrmsr
     movl %cr0, %eax
     orl $0x80010000, %eax               // PG, WP
@@ -70,42 +70,17 @@ boot_high:
     movq %rcx, %cr0
     movl $0x6a0, %ecx                   // CR4: PAE PGE OSFXSR OSXMMEXCPT
     movq %rcx, %cr4
-    leaq kernel_pml4(%rip), %rcx
-    movabsq $KERNEL_BASE, %rdx
-    subq %rdx, %rcx
-    movq %rcx, %cr3                     // drops the identity map
     leaq cpu_blocks + CPU_SIZE(%rip), %rsp
-    leaq gdt_pointer(%rip), %rcx
-    lgdt (%rcx)
-    leaq idt_pointer(%rip), %rcx
-    lidt (%rcx)
-    pushq $KERNEL_CS
-    leaq 1f(%rip), %rcx
-    pushq %rcx
-    // lretq and iretq both reload CS; iretq is the one that emulated ring 0 runs.
-    popq %rcx
-    popq %rdx
-    pushq $KERNEL_SS
-    leaq cpu_blocks + CPU_SIZE(%rip), %rsi
-    pushq %rsi
-    pushq $2
-    pushq %rdx
-    pushq %rcx
-    iretq
-1:  xorl %ecx, %ecx
-    movl %ecx, %ds
-    movl %ecx, %es
-    movl %ecx, %fs
-    movl %ecx, %gs
+    call load_tables
     xorl %ebp, %ebp
     movl %ebx, %edi                     // guest-physical address of hvm_start_info
     movq %rax, %rsi                     // TSC at entry
     call kernel_start
-2:  hlt
-    jmp 2b
+    ud2
 
     .section .rodata.tables, "a"
     .balign 16
+    .globl idt_pointer
 idt_pointer:
     .word 4095
     .quad interrupt_gates
@@ -118,6 +93,7 @@ kernel_gdt:                             // null, kernel code, kernel data, user 
     .skip 16 * CPU_LIMIT
 gdt_end:
     .balign 16
+    .globl gdt_pointer
 gdt_pointer:
     .word gdt_end - kernel_gdt - 1
     .quad kernel_gdt
@@ -188,8 +164,11 @@ shared_pt:
 info_page:
     .skip 4096
     .globl entry_page
-entry_page:                             // copied from user_entry_* by the boot probe; until then traps
-    .fill 4096, 1, 0xcc
+entry_page:                             // what programs call; SYSCALL takes the place of int $4 if the probe finds it
+    .byte 0xcd, SYSTEM_CALL_VECTOR, 0xc3                // int $4; ret
+    .fill ENTRY_PROBE_OFFSET - 3, 1, 0xcc
+    .byte 0x0f, 0x05, 0x0f, 0x0b                        // the probe: syscall; ud2
+    .fill 4096 - ENTRY_PROBE_OFFSET - 4, 1, 0xcc
 
     .section .bss.aligned, "aw", @nobits
     .balign CPU_SIZE

@@ -28,6 +28,8 @@ interrupt_gates:                        // 64-bit interrupt gates (Intel SDM vol
     .endr
 
     .section .text.vectors, "ax"
+    .globl interrupt_stubs
+interrupt_stubs:                        // at TEXT_BASE, 16 bytes each
     .set vector, 0
     .rept 256
     .balign 16
@@ -35,11 +37,12 @@ interrupt_gates:                        // 64-bit interrupt gates (Intel SDM vol
     pushq $0
     .endif
     pushq $vector
+    .if vector == SYSTEM_CALL_VECTOR
+    jmp system_call_common
+    .else
     jmp trap_common
+    .endif
     .set vector, vector + 1
     .endr
 
-trap_common:
-    hlt
-    jmp trap_common
     .section .note.GNU-stack, "", @progbits

@@ -32,11 +32,10 @@ public struct FrameAllocator<Memory: PhysicalMemory> {
     fresh[freshCount] = (first, last)
     freshCount += 1
     freeBytes += last - first
-    totalBytes += last - first
   }
 
-  /// Memory that exists but is in use from the beginning, so that totals are right.
-  public mutating func addUsed(bytes: UInt64) { totalBytes += bytes }
+  /// Counts RAM that exists, whether or not it is ever free.
+  public mutating func countMemory(bytes: UInt64) { totalBytes += bytes }
 
   /// A zero extent of `size` bytes (a multiple of 4 KiB, not 0) at a multiple of `alignment` (a power of two, at least
   /// 4 KiB), or nil.

@@ -12,6 +12,11 @@
     self.pointer = pointer
   }
 
+  /// The object at an address that the kernel itself stored or that assembly passed, so that it is not 0.
+  @inlinable public init(trusted address: UInt64) {
+    pointer = UnsafeMutablePointer<Object>(bitPattern: UInt(address)).unsafelyUnwrapped
+  }
+
   /// The object. Unsafe in general, safe under the type's rule: whoever holds a reference holds a count on the object.
   @inlinable public var pointee: Object {
     unsafeAddress { UnsafePointer(pointer) }

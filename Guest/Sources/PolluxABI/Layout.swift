@@ -91,7 +91,7 @@ public enum KernelInfo {
 }
 
 /// Record of `processList`: 96 bytes.
-public struct ProcessInfo: Sendable {
+public struct ProcessInfo: Sendable, BitwiseCopyable {
   public var identifier: UInt32
   public var parent: UInt32
   /// A `ProcessStatus`.
@@ -123,7 +123,7 @@ public struct ProcessInfo: Sendable {
 }
 
 /// Record of `threadList`: 48 bytes.
-public struct ThreadInfo: Sendable {
+public struct ThreadInfo: Sendable, BitwiseCopyable {
   public var identifier: UInt32
   public var process: UInt32
   /// A `ThreadState`.

@@ -8,6 +8,24 @@
 #define CPU_SIZE 0x8000             // a CPU block with its stacks; aligned to its size
 #define CPU_LIMIT 8                 // CPU blocks
 
+// First words of a CPU block (Kernel/Processor.swift).
+#define CPU_SCRATCH 0
+#define CPU_CURRENT 8
+#define CPU_FLUSH 16
+// First words of a thread (Kernel/Thread.swift): the trap frame, then its CPU block.
+#define FRAME_SIZE 176
+#define FRAME_CS 144
+#define FRAME_RIP 136
+#define FRAME_VECTOR 120
+#define THREAD_CPU FRAME_SIZE
+
+#define SYSTEM_CALL_VECTOR 4
+#define TRAMPOLINE 0x10000          // where the application processors' real-mode start is copied
+#define ENTRY_PROBE_OFFSET 64      // of the probe's code in the entry page
+#define THREAD_LIMIT 4096
+#define PROCESS_LIMIT 1024
+#define LOG_SIZE 0x10000
+
 #define KERNEL_CS 0x08
 #define KERNEL_SS 0x10
 #define USER_SS 0x1b

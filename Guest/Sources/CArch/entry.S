@@ -1,0 +1,288 @@
+// The way into the kernel and out again.
+//
+// A thread's registers are saved at the start of its thread object: the task state's RSP0 points behind them, so an interrupt
+// from ring 3 pushes them where they belong and the object is found by RSP alone. Kernel code then runs on the CPU's own
+// stack, with interrupts off, and returns the thread to resume, or null to wait for an interrupt. GS is the program's, except
+// for a few instructions of the SYSCALL entry.
+#include "include/layout.h"
+
+.macro push_registers
+    pushq %rax
+    pushq %rbx
+    pushq %rcx
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %rbp
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+.endm
+
+// RDI = thread, RSI = CPU block, stack = the CPU's, big kernel lock held.
+.macro enter_kernel
+    cld
+    movq THREAD_CPU(%rsp), %rsi
+    movq %rsp, %rdi
+    leaq CPU_SIZE(%rsi), %rsp
+    xorl %ebp, %ebp
+    cmpb $0, smp_active(%rip)
+    je 8f
+    call acquire_kernel
+8:
+.endm
+
+    .text
+    .globl trap_common
+trap_common:
+    push_registers
+    testb $3, FRAME_CS(%rsp)
+    jz trap_in_kernel
+    enter_kernel
+    call kernel_trap
+    jmp leave_kernel
+
+    .globl system_call_entry
+system_call_entry:                      // SYSCALL: RCX = RIP, R11 = RFLAGS
+    swapgs
+    movq %rsp, %gs:CPU_SCRATCH
+    movq %gs:CPU_CURRENT, %rsp
+    addq $FRAME_SIZE, %rsp
+    pushq $USER_SS
+    pushq %gs:CPU_SCRATCH
+    pushq %r11
+    pushq $USER_CS
+    pushq %rcx
+    pushq $0
+    pushq $SYSTEM_CALL_VECTOR
+    swapgs
+    .globl system_call_common
+system_call_common:
+    push_registers
+    testb $3, FRAME_CS(%rsp)
+    jz trap_in_kernel
+    enter_kernel
+    call kernel_system_call
+
+leave_kernel:                           // RAX = thread or null
+    testq %rax, %rax
+    jz idle
+    cmpb $0, smp_active(%rip)
+    je resume
+    movl $0, kernel_lock(%rip)
+resume:
+    movq %rax, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rbp
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rbx
+    popq %rax
+    addq $16, %rsp                      // vector, error
+    .globl return_to_user
+return_to_user:
+    iretq
+
+    .globl enter_frame
+enter_frame:
+    movq %rdi, %rax
+    jmp resume
+
+    .globl enter_idle
+enter_idle:
+    leaq CPU_SIZE(%rdi), %rsp
+idle:                                   // RSP = end of the CPU's stack
+    xorl %ebp, %ebp
+    movl $0, kernel_lock(%rip)
+idle_wait:
+    sti
+    hlt
+    jmp idle_wait
+idle_end:
+
+trap_in_kernel:                         // an interrupt while idle, or a fault of the kernel itself
+    movq %rsp, %rdi
+    movq %rsp, %rsi
+    andq $-CPU_SIZE, %rsi
+    leaq idle_wait(%rip), %rax
+    cmpq %rax, FRAME_RIP(%rdi)
+    jb 1f
+    leaq idle_end(%rip), %rax
+    cmpq %rax, FRAME_RIP(%rdi)
+    jae 1f
+    cmpq $32, FRAME_VECTOR(%rdi)
+    jb 1f
+    movq FRAME_VECTOR(%rdi), %rdi
+    leaq CPU_SIZE(%rsi), %rsp           // nothing on the idle stack is worth returning to
+    xorl %ebp, %ebp
+    cmpb $0, smp_active(%rip)
+    je 2f
+    call acquire_kernel
+2:  call kernel_idle_interrupt
+    jmp leave_kernel
+1:  cmpq $2, FRAME_VECTOR(%rdi)         // a non-maskable interrupt has no meaning here
+    je 3f
+    call kernel_fault
+3:  movq %rdi, %rax
+    jmp resume
+
+// Takes the big kernel lock; keeps RDI and RSI. While it waits it answers requests to forget translations, since the CPU that
+// asks holds the lock until all have answered.
+    .globl acquire_kernel
+acquire_kernel:
+    lock btsl $0, kernel_lock(%rip)
+    jnc 3f
+1:  pause
+    movq CPU_FLUSH(%rsi), %rax          // the page-table root to load
+    testq %rax, %rax
+    jz 2f
+    movq %rax, %cr3
+    movq $0, CPU_FLUSH(%rsi)
+2:  testl $1, kernel_lock(%rip)
+    jnz 1b
+    jmp acquire_kernel
+3:  ret
+
+// Where SYSCALL lands during the boot probe. In ring 0: it works. In ring 3 (software KVM) this faults.
+    .globl probe_entry
+probe_entry:
+    leaq cpu_blocks + CPU_SIZE(%rip), %rsp
+    movl $2, %edi
+    call kernel_boot_finish
+    jmp leave_kernel
+
+// Application processors: real mode at TRAMPOLINE to the kernel (Intel SDM vol. 3, 9.4 and 10.8.5).
+    .section .rodata.trampoline, "a"
+    .balign 16
+    .globl trampoline_start
+trampoline_start:
+    .code16
+    cli
+    movw %cs, %ax
+    movw %ax, %ds
+    lgdtl trampoline_gdt_pointer - trampoline_start
+    movl $0x11, %eax                    // PE, ET
+    movl %eax, %cr0
+    ljmpl $KERNEL_CS, $(TRAMPOLINE + trampoline32 - trampoline_start)
+    .code32
+trampoline32:
+    movl $KERNEL_SS, %eax
+    movl %eax, %ds
+    movl %eax, %ss
+    movl $0x6a0, %eax
+    movl %eax, %cr4
+    movl $(boot_pml4 - KERNEL_BASE), %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx
+    rdmsr
+    orl $0x901, %eax
+    wrmsr
+    movl $0x80050033, %eax
+    movl %eax, %cr0
+    ljmpl $0x18, $(TRAMPOLINE + trampoline64 - trampoline_start)
+    .code64
+trampoline64:
+    movabsq $processor_high, %rax
+    jmpq *%rax
+    .balign 8
+trampoline_gdt:
+    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff
+trampoline_gdt_pointer:
+    .word 31
+    .long TRAMPOLINE + trampoline_gdt - trampoline_start
+    .globl trampoline_end
+trampoline_end:
+
+    .text
+processor_high:
+    movl $1, %eax
+    lock xaddl %eax, processors_started(%rip)
+    cmpl $CPU_LIMIT, %eax
+    jae 2f
+    movl %eax, %ebx
+    imulq $CPU_SIZE, %rbx, %rbx
+    leaq cpu_blocks(%rip), %rcx
+    addq %rcx, %rbx                     // CPU block
+    leaq CPU_SIZE(%rbx), %rsp
+    call load_tables
+    movl %eax, %edi
+    movq %rbx, %rsi
+    xorl %ebp, %ebp
+    pushq %rax
+    pushq %rax
+    call acquire_kernel
+    popq %rdi
+    popq %rax
+    call kernel_start_processor
+    jmp leave_kernel
+2:  cli
+    hlt
+    jmp 2b
+
+// Loads the kernel's address space and descriptor tables. Keeps RAX, RBX, RSP and what System V keeps.
+    .globl load_tables
+load_tables:
+    leaq kernel_pml4(%rip), %rcx
+    movabsq $KERNEL_BASE, %rdx
+    subq %rdx, %rcx
+    movq %rcx, %cr3                     // drops the identity map
+    leaq gdt_pointer(%rip), %rcx
+    lgdt (%rcx)
+    leaq idt_pointer(%rip), %rcx
+    lidt (%rcx)
+    popq %rcx
+    movq %rsp, %rdx
+    pushq $KERNEL_SS
+    pushq %rdx
+    pushq $2
+    pushq $KERNEL_CS
+    pushq %rcx
+    xorl %ecx, %ecx
+    movl %ecx, %ds
+    movl %ecx, %es
+    movl %ecx, %fs
+    movl %ecx, %gs
+    iretq                               // reloads CS and SS; lretq is not to be had in emulated ring 0
+
+    .data
+    .globl smp_active
+smp_active:
+    .byte 0
+    .balign 64
+    .globl kernel_lock
+kernel_lock:
+    .long 0
+    .balign 64
+processors_started:
+    .long 1
+
+    .section .bss.aligned, "aw", @nobits
+    .balign 4096
+    .globl kernel_state
+kernel_state:
+    .skip 0x4000
+    .globl thread_table
+thread_table:
+    .skip 8 * THREAD_LIMIT
+    .globl process_table
+process_table:
+    .skip 8 * PROCESS_LIMIT
+    .globl kernel_log
+kernel_log:
+    .skip LOG_SIZE
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,128 @@
+// What a system call is to the kernel: the caller, its registers, and which function serves which number.
+import CArch
+import KernelCore
+import PolluxABI
+
+/// A system call in progress. A function that returns nil has written the result itself, or made the caller wait.
+struct Call {
+  let thread: Reference<Thread>
+  let processor: Reference<Processor>
+
+  @inline(__always) var process: Reference<Process> { thread.pointee.process }
+  // Arguments, in register order.
+  @inline(__always) var first: UInt64 { thread.pointee.frame.rdi }
+  @inline(__always) var second: UInt64 { thread.pointee.frame.rsi }
+  @inline(__always) var third: UInt64 { thread.pointee.frame.rdx }
+  @inline(__always) var fourth: UInt64 { thread.pointee.frame.r10 }
+  @inline(__always) var fifth: UInt64 { thread.pointee.frame.r8 }
+  @inline(__always) var sixth: UInt64 { thread.pointee.frame.r9 }
+
+  /// The object behind a handle of the caller, if it is of this kind and the handle has the rights.
+  @inline(__always)
+  func object<Object>(_ handle: UInt64, _ kind: ObjectKind, _ rights: Rights) throws(SystemError) -> Reference<Object> {
+    Reference(trusted: try process.pointee.handles.find(handle, kind: kind, rights: rights).object)
+  }
+
+  /// The process that a handle names; 0 is the caller's own. It has not ended.
+  func target(_ handle: UInt64) throws(SystemError) -> Reference<Process> {
+    if handle == 0 { return process }
+    let target: Reference<Process> = try object(handle, .process, .manage)
+    guard !target.pointee.isEnding else { throw .notFound }
+    return target
+  }
+
+  func requireRoot(_ handle: UInt64) throws(SystemError) {
+    _ = try process.pointee.handles.find(handle, kind: .root, rights: .manage)
+  }
+
+  /// Gives the caller a handle on a new object, whose first reference this is; undoes the object if the table is full.
+  func install(
+    _ object: UInt64, _ kind: ObjectKind, _ rights: Rights = .all
+  ) throws(SystemError) -> Int64 {
+    let entry = HandleEntry(object: object, kind: kind, rights: rights)
+    do throws(SystemError) {
+      return Int64(try process.pointee.handles.insert(entry))
+    } catch {
+      Objects.release(entry)
+      throw error
+    }
+  }
+
+  func perform() throws(SystemError) -> Int64? {
+    guard let number = SystemCall(rawValue: thread.pointee.frame.rax) else { throw .badCall }
+    switch number {
+    case .null: return 0
+    case .call: return try call()
+    case .replyReceive: return try replyReceive()
+    case .reply: return try reply()
+    case .notificationSignal: return try notificationSignal()
+    case .notificationWait: return try notificationWait()
+    case .notificationPoll: return try notificationPoll()
+    case .interruptAcknowledge: return try interruptAcknowledge()
+    case .threadYield:
+      processor.pointee.needsSchedule = true
+      return 0
+    case .threadSleep: return threadSleep()
+    case .threadCreate: return try threadCreate()
+    case .threadExit:
+      Objects.finish(thread, on: processor)
+      return nil
+    case .threadSetPriority: return try threadSetPriority()
+    case .threadSetPointer: return try threadSetPointer()
+    case .processCreate: return try processCreate()
+    case .processExit:
+      Objects.end(process, status: .exited(UInt32(truncatingIfNeeded: first)), on: processor)
+      return nil
+    case .processKill: return try processKill()
+    case .processWatch: return try processWatch()
+    case .processStatus: return try processStatus()
+    case .processList: return try processList()
+    case .threadList: return try threadList()
+    case .memoryCreate: return try memoryCreate()
+    case .memoryCreatePhysical: return try memoryCreatePhysical()
+    case .memoryMap: return try memoryMap()
+    case .memoryUnmap: return try memoryUnmap()
+    case .memoryProtect: return try memoryProtect()
+    case .memorySize:
+      let memory: Reference<MemoryObject> = try object(first, .memory, [])
+      return Int64(memory.pointee.size)
+    case .memoryPhysicalAddress:
+      let memory: Reference<MemoryObject> = try object(first, .memory, .physical)
+      return Int64(memory.pointee.physical)
+    case .handleClose:
+      Objects.release(try process.pointee.handles.remove(first))
+      return 0
+    case .handleDuplicate: return try handleDuplicate()
+    case .handleGrant: return try handleGrant()
+    case .handleKind:
+      let entry = try process.pointee.handles.find(first)
+      return Int64(entry.kind) | Int64(entry.rights) << 8
+    case .endpointCreate: return try endpointCreate()
+    case .endpointBind: return try endpointBind()
+    case .notificationCreate:
+      let notification = try kernel.pointee.heap.make(Notification(references: 1, bits: 0, endpoint: nil))
+      return try install(notification.address, .notification)
+    case .interruptCreateLine: return try interruptCreateLine()
+    case .interruptCreateMessage: return try interruptCreateMessage()
+    case .interruptMask: return try interruptMask()
+    case .consoleWrite: return try consoleWrite()
+    case .consoleRead: return try consoleRead()
+    case .logWrite: return try logWrite()
+    case .logRead: return try logRead()
+    case .systemControl: return try systemControl()
+    case .systemQuery: return try systemQuery()
+    }
+  }
+}
+
+@c(kernel_system_call)
+public func kernelSystemCall(_ thread: UInt64, _ processor: UInt64) -> UInt64 {
+  let call = Call(thread: Reference(trusted: thread), processor: Reference(trusted: processor))
+  kernel.pointee.systemCalls &+= 1
+  do throws(SystemError) {
+    if let result = try call.perform() { call.thread.pointee.frame.rax = UInt64(bitPattern: result) }
+  } catch {
+    call.thread.pointee.frame.rax = UInt64(bitPattern: error.rawValue)
+  }
+  return call.processor.leave()
+}

@@ -1,0 +1,181 @@
+// Memory objects and their mappings; and the one checked way to bytes in user memory.
+import CArch
+import KernelCore
+import PolluxABI
+
+/// A range of user memory as a program alleges it: checked against the user's part of the address space when made, and page by
+/// page against the page tables when used, so that using it never faults.
+struct UserBytes {
+  let process: Reference<Process>
+  let address: UInt64
+  let count: UInt64
+
+  init(_ process: Reference<Process>, _ address: UInt64, _ count: UInt64) throws(SystemError) {
+    guard address >= AddressSpace.userStart, address <= AddressSpace.userEnd,
+      count <= AddressSpace.userEnd - address
+    else { throw .badAddress }
+    self.process = process
+    self.address = address
+    self.count = count
+  }
+
+  /// Kernel-virtual address of the byte at `offset` and how many bytes from there lie on the same page.
+  func run(at offset: UInt64, forWriting: Bool) throws(SystemError) -> (address: UInt64, count: UInt64) {
+    let at = address + offset
+    let rights = PageEntry.present | PageEntry.user | (forWriting ? PageEntry.write : 0)
+    let table = PageTable(memory: DirectMemory(), root: process.pointee.pageTable)
+    // Device memory must not be touched by copies.
+    guard let physical = table.translate(at, rights: rights), kernel.pointee.isMemory(physical) else {
+      throw .badAddress
+    }
+    return (DirectMemory.address(physical), min(count - offset, 4096 - (at & 4095)))
+  }
+
+  /// Copies from kernel memory to `offset`.
+  func write(_ source: UInt64, count: UInt64, at offset: UInt64) throws(SystemError) {
+    var done: UInt64 = 0
+    while done < count {
+      let (to, room) = try run(at: offset + done, forWriting: true)
+      let part = min(room, count - done)
+      copy_bytes(to, source + done, part)
+      done += part
+    }
+  }
+}
+
+extension KernelState {
+  /// Whether a guest-physical address is RAM that the direct map reaches, outside the kernel's image.
+  func isMemory(_ physical: UInt64) -> Bool {
+    (physical < 3 << 30 && physical >= 0x80_0000) || physical < 0x20_0000 || physical >= 4 << 30
+  }
+}
+
+extension Call {
+  func memoryCreate() throws(SystemError) -> Int64 {
+    guard first > 0, first <= 1 << 40, second == 0 else { throw .badArgument }
+    let size = (first + 4095) & ~4095
+    let alignment: UInt64 = size >= 1 << 21 ? 1 << 21 : 4096
+    guard let physical = kernel.pointee.frames.allocate(size: size, alignment: alignment) else { throw .noMemory }
+    let memory: Reference<MemoryObject>
+    do throws(SystemError) {
+      memory = try kernel.pointee.heap.make(
+        MemoryObject(
+          references: 1, owner: process.pointee.identifier, physical: physical, size: size, flags: [], isOwned: true))
+    } catch {
+      kernel.pointee.frames.release(physical, size: size)
+      throw error
+    }
+    process.pointee.memoryBytes &+= size
+    return try install(memory.address, .memory)
+  }
+
+  func memoryCreatePhysical() throws(SystemError) -> Int64 {
+    try requireRoot(first)
+    let physical = second
+    let size = third
+    guard physical & 4095 == 0, size > 0, size & 4095 == 0, physical < 1 << 46, size <= 1 << 40 else {
+      throw .badArgument
+    }
+    var flags = MemoryFlags(rawValue: fourth & 3)
+    if physical >= 3 << 30, physical < 4 << 30 { flags.insert(.device) }
+    let memory = try kernel.pointee.heap.make(
+      MemoryObject(references: 1, owner: 0, physical: physical, size: size, flags: flags, isOwned: false))
+    return try install(memory.address, .memory)
+  }
+
+  /// The bits of a leaf entry.
+  static func leafFlags(_ protection: Protection, _ flags: MemoryFlags) -> UInt64 {
+    var bits = PageEntry.present | PageEntry.user | PageEntry.accessedDirty
+    if protection.contains(.write) { bits |= PageEntry.write }
+    if !protection.contains(.execute) { bits |= PageEntry.noExecute }
+    if flags.contains(.device) { bits |= PageEntry.cacheDisable | PageEntry.writeThrough }
+    return bits
+  }
+
+  private func checkedRange(_ address: UInt64, _ size: UInt64) throws(SystemError) {
+    guard address & 4095 == 0, size & 4095 == 0, size > 0 else { throw .badArgument }
+    guard address >= AddressSpace.userStart, address < AddressSpace.userEnd, size <= AddressSpace.userEnd - address
+    else { throw .badAddress }
+  }
+
+  private func checkedProtection(_ value: UInt64) throws(SystemError) -> Protection {
+    let protection = Protection(rawValue: value)
+    guard value <= 7, protection.contains(.read), !protection.contains([.write, .execute]) else { throw .badArgument }
+    return protection
+  }
+
+  func memoryMap() throws(SystemError) -> Int64 {
+    let target = try target(first)
+    let entry = try process.pointee.handles.find(second, kind: .memory, rights: .read)
+    let memory = Reference<MemoryObject>(trusted: entry.object)
+    let (address, offset, size) = (third, fourth, fifth)
+    try checkedRange(address, size)
+    let protection = try checkedProtection(sixth)
+    let maximum = UInt8(truncatingIfNeeded: entry.rights & 7)
+    guard UInt8(truncatingIfNeeded: protection.rawValue) & ~maximum == 0 else { throw .denied }
+    guard !memory.pointee.flags.contains(.messageTable) else { throw .denied }
+    guard offset & 4095 == 0, offset <= memory.pointee.size, size <= memory.pointee.size - offset else {
+      throw .badArgument
+    }
+    try Mappings.map(
+      target, memory, at: address, physical: memory.pointee.physical + offset, size: size,
+      access: (protection, maximum))
+    return Int64(address)
+  }
+
+  func memoryUnmap() throws(SystemError) -> Int64 {
+    let target = try target(first)
+    try checkedRange(second, third)
+    var source = SpaceSource(process: target)
+    let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
+    let any: Bool
+    do throws(PageTableError) {
+      any = try table.unmap(second, size: third, source: &source)
+    } catch {
+      throw .noMemory
+    }
+    // Translations go before the memory behind them can be given to somebody else.
+    if any { Scheduler.flush(table.root, replacement: table.root) }
+    guard target.pointee.regions.remove(start: second, end: second + third, source: &source) else { throw .noMemory }
+    return 0
+  }
+
+  func memoryProtect() throws(SystemError) -> Int64 {
+    let target = try target(first)
+    try checkedRange(second, third)
+    let protection = try checkedProtection(fourth)
+    guard
+      target.pointee.regions.allows(UInt8(truncatingIfNeeded: protection.rawValue), start: second, end: second + third)
+    else { throw .denied }
+    var source = SpaceSource(process: target)
+    let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
+    do throws(PageTableError) {
+      try table.protect(second, size: third, flags: Call.leafFlags(protection, []), source: &source)
+    } catch {
+      throw .noMemory
+    }
+    Scheduler.flush(table.root, replacement: table.root)
+    return 0
+  }
+}
+
+enum Mappings {
+  /// Maps part of a memory object; `access` is the protection now and the most it may become.
+  static func map(
+    _ process: Reference<Process>, _ memory: Reference<MemoryObject>, at address: UInt64, physical: UInt64,
+    size: UInt64, access: (now: Protection, maximum: UInt8)
+  ) throws(SystemError) {
+    guard !process.pointee.regions.overlaps(start: address, end: address + size) else { throw .exists }
+    var source = SpaceSource(process: process)
+    let region = Region(start: address, end: address + size, object: memory.address, maximum: access.maximum)
+    guard process.pointee.regions.insert(region, source: &source) else { throw .noMemory }
+    do throws(PageTableError) {
+      try PageTable(memory: DirectMemory(), root: process.pointee.pageTable).map(
+        address, physical: physical, size: size, flags: Call.leafFlags(access.now, memory.pointee.flags),
+        source: &source)
+    } catch {
+      _ = process.pointee.regions.remove(start: address, end: address + size, source: &source)
+      throw error == .noMemory ? .noMemory : .exists
+    }
+  }
+}

@@ -1,0 +1,87 @@
+// What the kernel knows of a process: an address space, a handle table, its threads, and who wants to know when it ends.
+import CArch
+import KernelCore
+import PolluxABI
+
+struct Process {
+  var identifier: UInt32
+  var parent: UInt32
+  /// Handles and threads.
+  var references: UInt32
+  var threadCount: UInt32
+  /// A `ProcessStatus`, final once `hasEnded`.
+  var status: Int64
+  var hasEnded: Bool
+  /// Its end has begun: no new threads, mappings or handles.
+  var isEnding: Bool
+  /// Guest-physical root of the page tables; 0 once they are gone.
+  var pageTable: UInt64
+  var tableFrames: UInt32
+  /// Guest-physical frame of the handle table.
+  var handleFrame: UInt64
+  var handles: HandleTable
+  var regions = RegionMap()
+  var threads = Queue<ProcessThreadLinks>()
+  var watches: Reference<Watch>?
+  var name: (UInt64, UInt64, UInt64, UInt64)
+  /// Of threads that have ended.
+  var processorTime: UInt64
+  var memoryBytes: UInt64
+
+  static let handleCapacity = 256
+}
+
+/// A notification to signal when a process ends.
+struct Watch {
+  var next: Reference<Watch>?
+  var notification: Reference<Notification>
+  var bits: UInt64
+}
+
+/// Physically contiguous memory, or a device range.
+struct MemoryObject {
+  var references: UInt32
+  /// Identifier of the process it is accounted to; 0: nobody.
+  var owner: UInt32
+  var physical: UInt64
+  var size: UInt64
+  var flags: MemoryFlags
+  /// The frames return to the allocator with the last reference.
+  var isOwned: Bool
+}
+
+/// Where callers and receivers meet.
+struct Endpoint {
+  var references: UInt32
+  /// Handles with the right `receive`; without any the endpoint is closed.
+  var receivers: UInt32
+  /// Threads that wait for a receiver, or for a message; never both.
+  var callers = Queue<ReadyLinks>()
+  var waiting = Queue<ReadyLinks>()
+  var notification: Reference<Notification>?
+}
+
+/// 63 bits that threads can wait for.
+struct Notification {
+  var references: UInt32
+  var bits: UInt64
+  var waiting = Queue<ReadyLinks>()
+  /// An endpoint whose receivers take the bits too; it clears this when it goes.
+  var endpoint: Reference<Endpoint>?
+}
+
+/// An interrupt that signals a notification.
+struct Interrupt {
+  var references: UInt32
+  var vector: UInt8
+  var pin: UInt8
+  var isLevel: Bool
+  var isActiveLow: Bool
+  /// A message-table entry, not a line.
+  var isMessage: Bool
+  /// Kernel-virtual address of the message-table entry.
+  var entry: UInt64
+  var table: Reference<MemoryObject>?
+  var notification: Reference<Notification>
+  var bits: UInt64
+}
