@@ -26,7 +26,7 @@ public enum SystemCall: UInt64, Sendable {
   // MARK: Messages
 
   /// `(endpoint, words…)` → 0. Waits for a receiver, hands it the words, waits for the reply, whose words it returns.
-  /// `peerClosed` if nobody can receive any more, or the receiver ended or closed the endpoint before it replied.
+  /// `peerClosed` if nobody can receive any more, or the receiver ended before it replied.
   case call = 1
   /// `(endpoint | token << 32, words…)` → badge. Replies to the caller that `token` names (0: to nobody), then waits for
   /// the next message. Returns RAX = badge of the sender's handle, RDI = `endpoint | token << 32` of the new caller, so
