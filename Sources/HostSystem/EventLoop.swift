@@ -68,7 +68,7 @@ public final class EventLoop: @unchecked Sendable {
     wakeUp.signal()
   }
 
-  /// Serves descriptors until `stop`. `idle`, when given, runs after each batch of handlers.
+  /// Serves descriptors until `stop`.
   public func run() {
     while !shared.withLock({ $0.stopped }) { poll(timeoutMilliseconds: -1) }
   }
