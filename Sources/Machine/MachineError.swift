@@ -1,5 +1,6 @@
 // Why a machine cannot be built or cannot go on: one line for a person, and the process's exit code.
 
+import BlockStorage
 import Configuration
 import GuestMemory
 import KVM
@@ -30,6 +31,7 @@ public struct MachineError: Error, CustomStringConvertible, Sendable {
       }
     case let error as GuestMemoryError: self.init("memory: \(error)", exitCode: .notEnoughMemory)
     case let error as LoaderError: self.init("\(error)", exitCode: error.exitCode)
+    case let error as BlockStorageError: self.init("\(error)", exitCode: error.exitCode)
     case let error as Errno: self.init("the host's kernel refused a request: \(error)", exitCode: .operatingSystemError)
     default: self.init("\(error)", exitCode: .operatingSystemError)
     }
@@ -48,6 +50,22 @@ extension LoaderError {
     case .outsideMemory, .insideMMIOHole, .overlaps, .noRoom: .kernelOutsideMemory
     case .commandLineTooLong: .invalidConfiguration
     default: .invalidKernel
+    }
+  }
+}
+
+extension BlockStorageError {
+  var exitCode: ExitCode {
+    switch self {
+    case .cannotOpen(_, .noSuchFileOrDirectory): .missingInput
+    case .cannotOpen(_, .permissionDenied), .cannotOpen(_, .notPermitted): .permissionDenied
+    case .cannotOpen: .inputOutputError
+    case .notAFile: .invalidConfiguration
+    case .inUse: .addressInUse
+    case .tooSmall(_, let count): count == 0 ? .emptyDisk : .diskTooSmall
+    case .cannotResize: .inputOutputError
+    case .noRing: .operatingSystemError
+    case .noMemory: .notEnoughMemory
     }
   }
 }

@@ -1,5 +1,6 @@
 // The virtio devices of a machine: their windows, doorbells and interrupts (docs/platform.md, "virtio device window").
 
+import BlockStorage
 import Configuration
 import Devices
 import HostSystem
@@ -72,7 +73,26 @@ extension Machine {
 
 extension Machine {
   private func makeDevice(for slot: VirtioSlot) throws(MachineError) -> any VirtioDevice {
-    throw MachineError("no device of this kind yet", exitCode: .usage)
+    switch slot.device {
+    case .disk(let index): try makeDisk(configuration.disks[index], index: index)
+    case .net, .entropy: throw MachineError("\(slot.alias): no such device yet", exitCode: .usage)
+    }
+  }
+
+  private func makeDisk(_ disk: DiskConfiguration, index: Int) throws(MachineError) -> BlockDevice {
+    do {
+      let backend: any BlockBackend =
+        switch disk.backend {
+        case .file(let path): try FileBackend(path: path, readOnly: disk.readOnly, direct: disk.direct != .off)
+        case .memory(let size): try MemoryBackend(byteCount: size, readOnly: disk.readOnly)
+        case .null(let size): NullBackend(byteCount: size)
+        }
+      return try BlockDevice(
+        backend: backend,
+        options: BlockDeviceOptions(
+          queueCount: disk.queues, queueSize: UInt16(disk.queueSize),
+          identifier: disk.serial.isEmpty ? "castor-disk\(index)" : disk.serial))
+    } catch { throw MachineError(wrapping: error) }
   }
 
   private func options(for slot: VirtioSlot) -> DeviceOptions {
