@@ -9,6 +9,41 @@ struct MachineStatistics: Equatable {
   var requests: UInt64 = 0
   var doorbells: UInt64 = 0
   var interrupts: UInt64 = 0
+
+  init() {}
+
+  /// Adds up the reply of `stats`: all numbers below `exits`, and the counters of every queue below `devices`.
+  init(_ reply: [String: Any]) {
+    exits = Self.sum(of: reply["exits"])
+    requests = Self.sum(named: "requests", in: reply["devices"])
+    doorbells = Self.sum(named: "doorbells", in: reply["devices"])
+    interrupts = Self.sum(named: "interrupts", in: reply["devices"])
+  }
+
+  /// The sum of all numbers in a value. A member `total` repeats the others and is left out.
+  private static func sum(of value: Any?) -> UInt64 {
+    switch value {
+    case let number as NSNumber: number.uint64Value
+    case let list as [Any]: list.reduce(0) { $0 &+ sum(of: $1) }
+    case let object as [String: Any]:
+      object.reduce(0) { $0 &+ ($1.key == "total" && object.count > 1 ? 0 : sum(of: $1.value)) }
+    default: 0
+    }
+  }
+
+  /// The sum of the numbers of one name at any depth.
+  private static func sum(named name: String, in value: Any?) -> UInt64 {
+    switch value {
+    case let list as [Any]: list.reduce(0) { $0 &+ sum(named: name, in: $1) }
+    case let object as [String: Any]:
+      object.reduce(0) { sum, member in
+        sum
+          &+ (member.key == name
+            ? (member.value as? NSNumber)?.uint64Value ?? 0 : Self.sum(named: name, in: member.value))
+      }
+    default: 0
+    }
+  }
 }
 
 /// A connection to a machine's control socket.
@@ -39,7 +74,8 @@ final class ControlClient {
       guard count > 0 else { throw broken("the connection is lost") }
       sent += count
     }
-    guard let reply = try JSONSerialization.jsonObject(with: Data(try readLine())) as? [String: Any] else {
+    let text = Data(try readLine())
+    guard let reply = (try? JSONSerialization.jsonObject(with: text)) as? [String: Any] else {
       throw broken("the reply is not a JSON object")
     }
     if let error = reply["error"] {
@@ -70,5 +106,5 @@ final class ControlClient {
   }
 
   /// The machine's counters.
-  func statistics() throws -> MachineStatistics { MachineStatistics() }
+  func statistics() throws -> MachineStatistics { MachineStatistics(try request(["command": "stats"])) }
 }
