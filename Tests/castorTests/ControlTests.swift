@@ -62,10 +62,10 @@ final class FakeMonitor: @unchecked Sendable {
       }
     }
     try #require(result == 0 && listen(listener, 4) == 0)
-    let listener = listener
+    let descriptor = listener
     Thread.detachNewThread {
       while true {
-        let client = accept(listener, nil, nil)
+        let client = accept(descriptor, nil, nil)
         guard client >= 0 else { return }
         var bytes = [UInt8](repeating: 0, count: 4096)
         if read(client, &bytes, bytes.count) > 0 {
@@ -115,7 +115,7 @@ final class FakeMonitor: @unchecked Sendable {
     let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     #expect(
       ReplyText.lines(of: object) == [
-        "cpus:", "- id: 0", "  on: yes", "- id: 1", "  on: no", "gdb: none", "sizes: 1 2", "state: running",
+        "cpus:", "  - id: 0", "    on: yes", "  - id: 1", "    on: no", "gdb: none", "sizes: 1 2", "state: running",
       ])
   }
 
