@@ -63,7 +63,10 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
   /// Opens a disk.
   /// - Parameters:
   ///   - direct: bypass the page cache if the file system can.
-  public init(path: String, readOnly: Bool = false, direct wantsDirect: Bool = true) throws(BlockStorageError) {
+  ///   - lockPatienceMilliseconds: how long to wait for a file that another process has.
+  public init(
+    path: String, readOnly: Bool = false, direct wantsDirect: Bool = true, lockPatienceMilliseconds: Int = 1000
+  ) throws(BlockStorageError) {
     self.path = path
     let flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
     do throws(Errno) {
@@ -86,8 +89,15 @@ public final class FileBackend: BlockBackend, @unchecked Sendable {
     default: throw .notAFile(path: path)
     }
     guard byteCount >= 512 else { throw .tooSmall(path: path, byteCount: byteCount) }
-    // Two writers would corrupt each other's file systems; readers may share.
-    guard flock(buffered.rawValue, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else { throw .inUse(path: path) }
+    // Two writers would corrupt each other's file systems; readers may share. The kernel keeps a ring's files, and with
+    // them the lock, a moment longer than the process that had it, until its last I/O is over: wait for that.
+    let lock = (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB
+    var attempts = 1 + lockPatienceMilliseconds / 5
+    while flock(buffered.rawValue, lock) != 0 {
+      attempts -= 1
+      guard attempts > 0 else { throw .inUse(path: path) }
+      usleep(5000)
+    }
 
     var descriptor: CInt = -1
     var found: UInt64 = 0

@@ -238,8 +238,12 @@ extension BlockBackend {
     #expect(throws: BlockStorageError.tooSmall(path: small.path, byteCount: 511)) { try FileBackend(path: small.path) }
     let file = try TemporaryFile(byteCount: 4096)
     let first = try FileBackend(path: file.path)
-    #expect(throws: BlockStorageError.inUse(path: file.path)) { try FileBackend(path: file.path) }
-    #expect(throws: BlockStorageError.inUse(path: file.path)) { try FileBackend(path: file.path, readOnly: true) }
+    #expect(throws: BlockStorageError.inUse(path: file.path)) {
+      try FileBackend(path: file.path, lockPatienceMilliseconds: 20)
+    }
+    #expect(throws: BlockStorageError.inUse(path: file.path)) {
+      try FileBackend(path: file.path, readOnly: true, lockPatienceMilliseconds: 0)
+    }
     _ = first.geometry
   }
 
