@@ -11,6 +11,8 @@ struct ELFKernel {
     let fileCount: UInt64
     /// Guest-physical address.
     let address: UInt64
+    /// Where the segment is linked to run (guest-virtual).
+    let virtualAddress: UInt64
     let memoryCount: UInt64
   }
 
@@ -50,7 +52,7 @@ struct ELFKernel {
       case 1:
         let segment = Segment(
           fileOffset: offset, fileCount: fileCount, address: table.integer(base + 24),
-          memoryCount: table.integer(base + 40))
+          virtualAddress: table.integer(base + 16), memoryCount: table.integer(base + 40))
         guard segment.fileCount <= segment.memoryCount else {
           throw file.failure(.malformed("segment \(segments.count) has more bytes in the file than in memory"))
         }

@@ -46,6 +46,18 @@ public struct BootPlan: Equatable, Sendable {
   public let archive: Range<UInt64>?
   /// The device tree, guest-physical.
   public let deviceTree: Range<UInt64>?
+  /// Where the segments of an ELF kernel are linked to run, for debuggers that come before paging is on.
+  public var segments: [LinkedSegment] = []
+}
+
+/// A segment of an ELF kernel.
+public struct LinkedSegment: Equatable, Sendable {
+  /// First guest-virtual address.
+  public let virtualAddress: UInt64
+  /// First guest-physical address.
+  public let address: UInt64
+  /// Bytes in memory.
+  public let count: UInt64
 }
 
 /// Loads the kernel and its modules into guest memory, which must be all zero, and writes what the boot contract

@@ -41,5 +41,8 @@ func loadELF(_ file: borrowing LoadableFile, _ request: BootRequest, _ memory: G
   if !isCastor { try load.writeMPTable() }
   return BootPlan(
     format: isCastor ? .castorELF : .pvhELF, state: state, parts: load.placement.parts, commandLine: commandLine,
-    archive: archive, deviceTree: deviceTree)
+    archive: archive, deviceTree: deviceTree,
+    segments: kernel.segments.map {
+      LinkedSegment(virtualAddress: $0.virtualAddress, address: $0.address, count: $0.memoryCount)
+    })
 }

@@ -5,17 +5,17 @@ import GDBRemote
 import KVM
 
 /// General register names beside the members of `kvm_regs` that hold them.
-private let generalRegisters: [(Register, WritableKeyPath<kvm_regs, UInt64>)] = [
+private let generalRegisters: [(Register, WritableKeyPath<kvm_regs, UInt64> & Sendable)] = [
   (.rax, \.rax), (.rbx, \.rbx), (.rcx, \.rcx), (.rdx, \.rdx), (.rsi, \.rsi), (.rdi, \.rdi), (.rbp, \.rbp),
   (.rsp, \.rsp), (.r8, \.r8), (.r9, \.r9), (.r10, \.r10), (.r11, \.r11), (.r12, \.r12), (.r13, \.r13), (.r14, \.r14),
   (.r15, \.r15), (.rip, \.rip), (.eflags, \.rflags),
 ]
 
-private let segmentRegisters: [(Register, WritableKeyPath<kvm_sregs, kvm_segment>)] = [
+private let segmentRegisters: [(Register, WritableKeyPath<kvm_sregs, kvm_segment> & Sendable)] = [
   (.cs, \.cs), (.ss, \.ss), (.ds, \.ds), (.es, \.es), (.fs, \.fs), (.gs, \.gs),
 ]
 
-private let controlRegisters: [(Register, WritableKeyPath<kvm_sregs, UInt64>)] = [
+private let controlRegisters: [(Register, WritableKeyPath<kvm_sregs, UInt64> & Sendable)] = [
   (.fsBase, \.fs.base), (.gsBase, \.gs.base), (.cr0, \.cr0), (.cr2, \.cr2), (.cr3, \.cr3), (.cr4, \.cr4),
   (.cr8, \.cr8), (.efer, \.efer),
 ]

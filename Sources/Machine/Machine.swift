@@ -50,6 +50,8 @@ public final class Machine: @unchecked Sendable {
   private let ending = Mutex<Ending?>(nil)
   /// Called on a vCPU thread for debug exits and ring-3 traps.
   let debugger = Mutex<(any ProcessorDebugger)?>(nil)
+  /// Whether vCPUs have AVX, for the debugger's register list.
+  private(set) var hasAVX = false
 
   /// Builds everything up to the first instruction.
   /// - Throws: `MachineError` naming what cannot be had.
@@ -88,6 +90,7 @@ public final class Machine: @unchecked Sendable {
   private func addProcessors() throws(MachineError) {
     do {
       let supported = try kvm.supportedCPUID()
+      hasAVX = supported.contains { $0.function == 1 && $0.ecx >> 28 & 1 == 1 }
       let deadline = kvm.value(of: .tscDeadline) != 0
       for index in 0..<configuration.cpus {
         let processor = try VirtualCPU(
@@ -133,6 +136,9 @@ public final class Machine: @unchecked Sendable {
   public func run() throws(MachineError) -> Ending {
     do { termination = try Termination(of: self) } catch { throw MachineError(wrapping: error) }
     try attachSerial()
+    let stub: DebugAttachment? =
+      if let endpoint = configuration.gdb { try DebugAttachment(machine: self, endpoint: endpoint) } else { nil }
+    debugger.withLock { $0 = stub?.target }
     do {
       for processor in processors { try processor.start() }
     } catch { throw MachineError(wrapping: error) }
@@ -142,6 +148,7 @@ public final class Machine: @unchecked Sendable {
     }
     for processor in processors { processor.release() }
     loop.run()
+    stub?.finish(ending.withLock { $0 } ?? .ended(.success))
     for processor in processors { processor.stop() }
     for processor in processors { processor.join() }
     for device in virtioDevices { device.transport.shutdown() }
@@ -163,11 +170,11 @@ public final class Machine: @unchecked Sendable {
 
 /// What a debugger does with a vCPU that stopped for it. Called on the vCPU's thread.
 protocol ProcessorDebugger: AnyObject, Sendable {
-  /// A debug exit, or an emulation failure that may be a breakpoint. Blocks until the vCPU shall go on; false when the
-  /// exit is not the debugger's.
+  /// A debug exit, an emulation failure that may be a breakpoint, or a triple fault. When the vCPU shall stay stopped, it
+  /// is held on return; false when the exit is not the debugger's.
   func stopped(_ exit: Exit, on thread: ProcessorThread) -> Bool
-  /// Ring 3 took #BP or #DB; `frame` is the guest-virtual address of the trap frame (docs/platform.md). Blocks until
-  /// the vCPU shall go on.
+  /// Ring 3 took #BP or #DB; `frame` is the guest-virtual address of the trap frame (docs/platform.md). Returns
+  /// when the kernel shall return to the frame, which may have changed.
   func trapped(frame: UInt64, on thread: ProcessorThread)
 }
 
@@ -238,7 +245,7 @@ extension Machine: ProcessorEvents {
 
   func unusual(_ exit: Exit, on thread: ProcessorThread) -> Bool {
     switch exit {
-    case .debug, .internalError:
+    case .debug, .internalError, .shutdown:
       if let debugger = debugger.withLock({ $0 }), debugger.stopped(exit, on: thread) { return true }
     default: break
     }
