@@ -135,10 +135,10 @@ public final class Machine: @unchecked Sendable {
   /// Starts the vCPUs, serves the machine until it ends, and takes it apart.
   public func run() throws(MachineError) -> Ending {
     do { termination = try Termination(of: self) } catch { throw MachineError(wrapping: error) }
-    try attachSerial()
     let stub: DebugAttachment? =
       if let endpoint = configuration.gdb { try DebugAttachment(machine: self, endpoint: endpoint) } else { nil }
     debugger.withLock { $0 = stub?.target }
+    try attachSerial()
     do {
       for processor in processors { try processor.start() }
     } catch { throw MachineError(wrapping: error) }
