@@ -70,6 +70,7 @@ let package = Package(
     + guestLayer("BootFormats", [])
     + guestLayer("DriverVirtqueue", [])
     + guestLayer("BlockInterface", ["DriverVirtqueue"])
+    + guestLayer("BenchmarkCore", ["BootFormats"])
     + [
       .executableTarget(
         name: "castor-vmm", dependencies: ["Machine", "Configuration", "HostSystem", logging],

@@ -71,12 +71,23 @@ let package = Package(
     userModule("DriverVirtqueue"),
     userModule("BlockInterface", ["DriverVirtqueue"]),
 
+    userModule("BenchmarkCore", ["BootFormats"]),
+
     // The runtime of programs.
     .target(name: "CPollux", cSettings: c(userMachine)),
     userModule("Pollux", ["CPollux", "PolluxABI", "BootFormats"]),
 
+    // The block interface's two ends.
+    userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
+    userModule("BlockClient", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
+
     // Programs and services.
     program("init", ["Pollux"], path: "Init"),
     program("console", ["Pollux"], path: "Console"),
+    program(
+      "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
+    program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
+    program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
+    program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]
 )

@@ -13,12 +13,12 @@ private let machine = Tree.node(
         .node(
           "pollux,composition", [],
           [
-            .node("service@0", [("name", string("console")), ("program", string("console"))], []),
-            .node("service@1", [("name", string("nothing"))], []),
+            .node("service@0", [("label", string("console")), ("program", string("console"))], []),
+            .node("service@1", [("label", string("nothing"))], []),
             .node(
               "service@2",
               [
-                ("name", string("block")), ("program", string("block-container")), ("class", string("ic2")),
+                ("label", string("block")), ("program", string("block-container")), ("class", string("ic2")),
                 ("mode", string("twin")), ("arguments", string("a=1 b")), ("device", string("/virtio@d0000000")),
               ], []),
           ])

@@ -88,9 +88,9 @@ struct Shell {
       line.add("\n")
       line.print()
     } else if command.equals("bench") {
-      try run(Bytes("bench-block"), rest.isEmpty ? Bytes("shell=1 seconds=1") : rest)
+      try run(Bytes("bench-block"), rest.isEmpty ? Bytes("table=on sizes=4K,128K depths=8") : rest)
     } else if command.equals("memtest") {
-      try run(Bytes("bench-block"), Bytes("shell=1 selftest=memdisk"))
+      try run(Bytes("bench-block"), Bytes("selftest=on target=memdisk table=on"))
     } else if command.equals("run") {
       var tail = Parts(of: rest, separator: 0x20)
       guard let program = tail.next() else { throw .badArgument }

@@ -59,6 +59,9 @@ final class Supervisor {
     do throws(LoadError) {
       if entry.program.equals("block-container") {
         try startBlockDriver(entry)
+      } else if entry.program.equals("block-twin") {
+        // A composition may name the twin; it starts with its container.
+        return
       } else {
         try startProgram(entry)
       }

@@ -1,0 +1,83 @@
+// A test of a block service through its interface: what is written is read back, and bad requests are refused.
+
+import BenchmarkCore
+import BlockClient
+import Pollux
+
+struct SelfTest {
+  private let endpoint: Endpoint
+
+  init(_ plan: BenchmarkPlan) throws(BlockClientError) {
+    do throws(SystemError) { endpoint = try Program.connect(plan.target) } catch { throw .kernel(error) }
+  }
+
+  private func check(_ what: StaticString, _ isGood: Bool, _ failures: inout Int) {
+    var line = Text("self test: ")
+    line.add(what)
+    line.pad(to: 52)
+    line.add(isGood ? "ok\n" : "FAILED\n")
+    line.print()
+    if !isGood { failures += 1 }
+  }
+
+  func run() throws(BlockClientError) -> Bool {
+    var failures = 0
+    let device = try BlockDevice(endpoint, entries: 8, regionSize: 64 << 10)
+    defer { device.close() }
+    let geometry = device.geometry
+    let size = 16384
+    let sectors = UInt64(size / 512)
+    guard geometry.sectors >= 3 * sectors, !geometry.isReadOnly else {
+      check("the device is large enough and writable", false, &failures)
+      return false
+    }
+    // First, last and a middle place.
+    for (number, sector) in [0, geometry.sectors - sectors, geometry.sectors / 2 & ~7].enumerated() {
+      let seed = UInt64(number) &+ Clock.now
+      SectorPattern.fill(device.region, count: size, seed: seed)
+      SectorPattern.stamp(device.region, count: size, firstSector: sector)
+      var isGood = try device.perform(.write, sector: sector, length: UInt32(size)) == .success
+      device.region.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+      isGood = try device.perform(.read, sector: sector, length: UInt32(size)) == .success && isGood
+      check(
+        "write and read back",
+        isGood && SectorPattern.matches(device.region, count: size, firstSector: sector, seed: seed), &failures)
+    }
+    // One sector in the middle of what was written last must not disturb its neighbours.
+    let sector = geometry.sectors / 2 & ~7
+    device.region.initializeMemory(as: UInt8.self, repeating: 0x5a, count: 512)
+    var isGood = try device.perform(.write, sector: sector + 3, length: 512) == .success
+    isGood = try device.perform(.read, sector: sector, offset: 4096, length: 4096) == .success && isGood
+    for index in 0..<8 where index != 3 {
+      let word = device.region.load(fromByteOffset: 4096 + index * 512, as: UInt64.self)
+      if word != sector + UInt64(index) { isGood = false }
+    }
+    isGood = isGood && device.region.load(fromByteOffset: 4096 + 3 * 512, as: UInt64.self) == 0x5a5a_5a5a_5a5a_5a5a
+    check("one sector changes, its neighbours do not", isGood, &failures)
+    if geometry.canFlush {
+      check("flush", try device.perform(.flush, sector: 0, length: 0) == .success, &failures)
+    }
+    check(
+      "a read beyond the end is refused",
+      try device.perform(.read, sector: geometry.sectors, length: 512) == .outOfRange, &failures)
+    check(
+      "data outside the region is refused",
+      try device.perform(.read, sector: 0, offset: 64 << 10, length: 512) == .invalid, &failures)
+    check("half a sector is refused", try device.perform(.read, sector: 0, length: 256) == .invalid, &failures)
+    // A full ring of requests comes back, each with its tag.
+    var tags: UInt64 = 0
+    for tag in 0..<8 {
+      try device.submit(
+        BlockRequest(
+          operation: .read, sector: UInt64(tag) * 8, offset: UInt64(tag) * 4096, length: 4096, tag: UInt32(tag)))
+    }
+    while device.inFlight > 0 {
+      try device.enter(waitFor: device.inFlight)
+      while let result = try device.nextResult() {
+        if result.status == .success, result.tag < 8 { tags |= 1 << UInt64(result.tag) }
+      }
+    }
+    check("eight requests at once", tags == 0xff, &failures)
+    return failures == 0
+  }
+}

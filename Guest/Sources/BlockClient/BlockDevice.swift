@@ -1,0 +1,124 @@
+// A block device as a client sees it: rings and data memory shared with the driver, and the calls of the interface.
+
+@_exported import BlockInterface
+import DriverVirtqueue
+import Pollux
+
+/// Why a block device cannot be used.
+public enum BlockClientError: Error {
+  /// The kernel refused; `peerClosed` means that the service is gone.
+  case kernel(SystemError)
+  /// The service refused.
+  case refused(BlockReply)
+  /// The rings hold nonsense.
+  case interface(BlockInterfaceError)
+}
+
+/// A session with a block service. Used by one thread.
+public final class BlockDevice {
+  private let endpoint: Endpoint
+  private let identifier: UInt64
+  private var rings: BlockClientRings
+  private let ringMemory: MemoryObject
+  private let ringMapping: Mapping
+  private let dataMemory: MemoryObject
+  private let dataMapping: Mapping
+  public let geometry: BlockGeometry
+  public let mode: BlockMode
+  /// Calls of the service so far.
+  public private(set) var calls: UInt64 = 0
+
+  /// Data memory of `regionSize` bytes; requests name it by offset.
+  public var region: UnsafeMutableRawPointer { dataMapping.base }
+
+  private static func call(_ endpoint: Endpoint, _ message: inout Message) throws(BlockClientError) {
+    do throws(SystemError) { try endpoint.call(&message) } catch { throw .kernel(error) }
+    if message[0] != 0 { throw .refused(BlockReply(rawValue: message[0]) ?? .badCall) }
+  }
+
+  /// What the service behind `endpoint` offers.
+  public static func describe(_ endpoint: Endpoint) throws(BlockClientError) -> (BlockGeometry, BlockMode) {
+    var message = Message(BlockCall.describe.rawValue)
+    try call(endpoint, &message)
+    var geometry = BlockGeometry(
+      sectors: message[1], blockSize: UInt32(truncatingIfNeeded: message[2]), maximumTransfer: message[3])
+    geometry.flags = message[4]
+    return (geometry, BlockMode(rawValue: message[5]) ?? .memory)
+  }
+
+  /// Opens a session with rings of `entries` entries (a power of two) and `regionSize` bytes of data memory.
+  public init(_ endpoint: Endpoint, entries: Int, regionSize: UInt64) throws(BlockClientError) {
+    let described = try Self.describe(endpoint)
+    guard let layout = BlockRingLayout(entries: entries) else { throw .refused(.badMemory) }
+    let ringMemory: MemoryObject
+    let ringMapping: Mapping
+    let dataMemory: MemoryObject
+    let dataMapping: Mapping
+    do throws(SystemError) {
+      ringMemory = try MemoryObject.create(UInt64(layout.byteCount))
+      ringMapping = try ringMemory.map([.read, .write])
+      dataMemory = try MemoryObject.create(regionSize)
+      dataMapping = try dataMemory.map([.read, .write])
+    } catch { throw .kernel(error) }
+    let memory = RingMemory(unsafeBase: ringMapping.base, byteCount: ringMapping.size, physical: 0)
+    guard let rings = BlockClientRings(memory: memory, layout: layout) else { throw .refused(.badMemory) }
+    var message = Message(BlockCall.attach.rawValue, UInt64(entries))
+    message.pass(ringMemory.handle, [.read, .write])
+    try Self.call(endpoint, &message)
+    let session = message[1]
+    message = Message(BlockCall.region.rawValue, session)
+    message.pass(dataMemory.handle, [.read, .write, .physical])
+    try Self.call(endpoint, &message)
+    self.endpoint = endpoint
+    self.rings = rings
+    self.ringMemory = ringMemory
+    self.ringMapping = ringMapping
+    self.dataMemory = dataMemory
+    self.dataMapping = dataMapping
+    identifier = session
+    geometry = described.0
+    mode = described.1
+  }
+
+  public var inFlight: Int { rings.inFlight }
+  public var hasRoom: Bool { rings.hasRoom }
+  public func counter(_ counter: BlockCounter) -> UInt64 { rings.counter(counter) }
+
+  /// Puts a request into the ring; the driver takes it at the next `enter`.
+  public func submit(_ request: BlockRequest) throws(BlockClientError) {
+    do throws(BlockInterfaceError) { try rings.submit(request) } catch { throw .interface(error) }
+  }
+
+  /// The next result that is there, without a call.
+  public func nextResult() throws(BlockClientError) -> BlockResult? {
+    do throws(BlockInterfaceError) { return try rings.nextResult() } catch { throw .interface(error) }
+  }
+
+  /// Has the driver take all that was submitted, and waits until `least` results are there or nothing is in flight.
+  public func enter(waitFor least: Int) throws(BlockClientError) {
+    calls += 1
+    var message = Message(BlockCall.enter.rawValue, identifier, UInt64(max(0, least)))
+    try Self.call(endpoint, &message)
+  }
+
+  /// One request, start to end.
+  public func perform(
+    _ operation: BlockOperation, sector: UInt64, offset: UInt64 = 0, length: UInt32
+  ) throws(BlockClientError) -> BlockStatus {
+    try submit(BlockRequest(operation: operation, sector: sector, offset: offset, length: length, tag: 0))
+    while true {
+      if let result = try nextResult() { return result.status }
+      try enter(waitFor: 1)
+    }
+  }
+
+  /// Ends the session and gives the memory back.
+  public func close() {
+    var message = Message(BlockCall.detach.rawValue, identifier)
+    do throws(BlockClientError) { try Self.call(endpoint, &message) } catch {}
+    ringMapping.unmap()
+    dataMapping.unmap()
+    ringMemory.handle.close()
+    dataMemory.handle.close()
+  }
+}

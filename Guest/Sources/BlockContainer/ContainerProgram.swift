@@ -1,0 +1,41 @@
+// The block driver's container: the control plane of a virtio block device. It alone reaches the registers: reset, feature
+// negotiation, queue set-up, configuration interrupt, errors and re-initialisation. In mode `solo` it does the data
+// plane as well.
+
+import BlockInterface
+import BlockServer
+import Pollux
+
+@main enum ContainerProgram {
+  static func main() {
+    let start = Program.start
+    do throws(SystemError) {
+      guard let service = start.handle("service"), let events = start.handle("line-events") else { throw .notFound }
+      let device = try ControlledDevice(start)
+      try Endpoint(Handle(service)).bind(Notification(Handle(events)))
+      guard device.bringUp() else {
+        complain("no working block device at these registers")
+        Kernel.exit(2)
+      }
+      if start.text("mode")?.equals("solo") ?? false {
+        Program.remark(Bytes("solo: control and data plane in one process"))
+        let plane = try SoloPlane(device)
+        try BlockServer(plane: plane, endpoint: Handle(service)).run()
+      } else {
+        var server = ControlServer(device: device, endpoint: Handle(service))
+        try server.run()
+      }
+    } catch {
+      complain(error.name)
+      Kernel.exit(1)
+    }
+  }
+
+  static func complain(_ what: StaticString) {
+    var line = Text("block-container: ")
+    line.add(what)
+    line.add("\n")
+    line.print()
+    line.log()
+  }
+}

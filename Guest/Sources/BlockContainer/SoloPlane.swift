@@ -1,0 +1,201 @@
+// The data plane inside the container, for comparison with the twin: what a driver does that has the device to itself and
+// no knowledge of its clients' memory.
+//
+// Compared with the twin it has, as a driver reused from elsewhere in a container has:
+//   - memory for DMA of its own, so every request's data is copied once in this process;
+//   - one interrupt line for completions and configuration, so every interrupt reads and acknowledges InterruptStatus;
+//   - the standard completion cycle: an interrupt for the next completion, not for the one the client waits for;
+//   - requests dispatched one at a time, each followed by the question whether the device wants to be notified.
+// It has the same rings, indirect descriptors and EVENT_IDX, and the same block interface towards the clients.
+
+import BlockInterface
+import BlockServer
+import DriverVirtqueue
+import Pollux
+
+final class SoloPlane: BlockPlane {
+  private let device: ControlledDevice
+  private var queue: BlockQueue
+  private var news = PlaneState.working
+
+  /// Memory for DMA: pages, handed out first fit.
+  private let pool: RingMemory
+  private var pageInUse: [Bool]
+  private var nextPage = 0
+  private static let poolPages = 1024
+  private static let largestTransfer: UInt64 = 1 << 20
+
+  /// What is in flight, by token.
+  private struct Bounce {
+    var page = 0
+    var pages = 0
+    var length = 0
+    /// Where the data of a read goes.
+    var destination: UnsafeMutableRawPointer?
+  }
+  private var bounces: [Bounce] = []
+
+  private(set) var doorbells: UInt64 = 0
+  private(set) var interrupts: UInt64 = 0
+  private(set) var resets: UInt64 = 0
+
+  init(_ device: ControlledDevice) throws(SystemError) {
+    let memory = try MemoryObject.create(UInt64(Self.poolPages) * AddressSpace.pageSize)
+    let mapping = try memory.map([.read, .write])
+    guard let ring = device.queueRing, let queue = Self.queue(device, ring) else { throw .badArgument }
+    self.device = device
+    self.queue = queue
+    pool = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())
+    pageInUse = [Bool](repeating: false, count: Self.poolPages)
+  }
+
+  private static func queue(_ device: ControlledDevice, _ ring: RingMemory) -> BlockQueue? {
+    let state = device.state
+    guard let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments) else { return nil }
+    return BlockQueue(memory: ring, layout: layout, features: state.features, segmentLimit: state.segmentLimit)
+  }
+
+  var geometry: BlockGeometry {
+    var geometry = device.state.geometry
+    geometry.maximumTransfer = min(geometry.maximumTransfer, Self.largestTransfer)
+    return geometry
+  }
+  var mode: BlockMode { .solo }
+  var mapsRegions: Bool { true }
+  var pollTicks: UInt64 { 0 }
+  var inFlight: Int { queue.inFlight }
+
+  // MARK: Requests
+
+  /// A run of free pages, from where the last search ended.
+  private func takePages(_ count: Int) -> Int? {
+    var candidate = nextPage
+    var run = 0
+    var looked = 0
+    while looked < Self.poolPages + count {
+      if candidate + run >= Self.poolPages {
+        candidate = 0
+        run = 0
+      }
+      if pageInUse[candidate + run] {
+        candidate += run + 1
+        run = 0
+        if candidate >= Self.poolPages { candidate = 0 }
+      } else {
+        run += 1
+        if run >= count {
+          for page in candidate..<candidate + count { pageInUse[page] = true }
+          nextPage = (candidate + count) % Self.poolPages
+          return candidate
+        }
+      }
+      looked += 1
+    }
+    return nil
+  }
+
+  private func release(_ token: Int) {
+    let bounce = bounces[token]
+    for page in bounce.page..<bounce.page + bounce.pages { pageInUse[page] = false }
+    bounces[token] = Bounce()
+  }
+
+  func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    guard !device.state.isLost else { return .finished(.deviceLost) }
+    guard queue.hasRoom else { return .full }
+    while bounces.count <= token { bounces.append(Bounce()) }
+    let type: BlockRequestType
+    var bounce = Bounce()
+    var address: UInt64 = 0
+    switch request.operation {
+    case .read: type = .read
+    case .write: type = .write
+    case .flush: type = .flush
+    case .discard: type = .discard
+    case .writeZeroes: type = .writeZeroes
+    }
+    if request.operation == .read || request.operation == .write {
+      let length = Int(request.length)
+      let pages = (length + Int(AddressSpace.pageSize) - 1) / Int(AddressSpace.pageSize)
+      guard let base = region.base else { return .finished(.invalid) }
+      guard let page = takePages(pages) else { return inFlight > 0 ? .full : .finished(.invalid) }
+      let buffer = pool.part(page * Int(AddressSpace.pageSize), length)
+      // The server has checked that the request's data lies in the region.
+      let data = base + Int(request.offset)
+      if request.operation == .write { buffer.unsafeBase.copyMemory(from: data, byteCount: length) }
+      bounce = Bounce(page: page, pages: pages, length: length, destination: request.operation == .read ? data : nil)
+      address = buffer.physical
+    }
+    bounces[token] = bounce
+    do throws(SubmitError) {
+      try queue.submit(type, sector: request.sector, address: address, length: request.length, tag: UInt64(token))
+    } catch {
+      release(token)
+      return error == .full ? .full : .finished(.invalid)
+    }
+    kick()
+    return .accepted
+  }
+
+  func kick() {
+    guard queue.needsNotification() else { return }
+    doorbells += 1
+    device.notifyQueue()
+  }
+
+  var hasCompletions: Bool { queue.hasUsed }
+
+  func nextCompletion() -> PlaneCompletion? {
+    do throws(QueueError) {
+      guard let completion = try queue.nextCompletion() else { return nil }
+      let token = Int(completion.tag)
+      let bounce = bounces[token]
+      if let destination = bounce.destination, completion.status == 0 {
+        // The pages belong to this request until `release`.
+        destination.copyMemory(
+          from: pool.part(bounce.page * Int(AddressSpace.pageSize), bounce.length).unsafeBase, byteCount: bounce.length)
+      }
+      release(token)
+      let status: BlockStatus =
+        completion.status == 0 ? .success : completion.status == 2 ? .unsupported : .inputOutputError
+      return PlaneCompletion(token: token, status: status)
+    } catch {
+      ContainerProgram.complain("the device wrote nonsense into the ring; resetting it")
+      _ = device.bringUp()
+      restart()
+      return nil
+    }
+  }
+
+  /// The next completion interrupts, however many the clients wait for.
+  func armInterrupt(after count: Int) -> Bool { queue.armInterrupt(after: 1) }
+  func disarmInterrupt() { queue.disarmInterrupt() }
+
+  func handle(events: UInt64) {
+    interrupts += 1
+    let reasons = device.takeInterrupt()
+    guard reasons & 2 != 0 else { return }
+    let generation = device.state.generation
+    _ = device.configurationChanged()
+    if device.state.isLost || device.state.generation != generation { restart() }
+  }
+
+  private func restart() {
+    for token in bounces.indices { release(token) }
+    resets += 1
+    guard !device.state.isLost, let ring = device.queueRing, let fresh = Self.queue(device, ring) else {
+      news = .lost
+      return
+    }
+    queue = fresh
+    news = .restarted
+  }
+
+  func takeState() -> PlaneState {
+    let taken = news
+    if case .restarted = taken { news = .working }
+    return taken
+  }
+
+  func answer(_ message: inout Message, badge: UInt64) -> Bool { false }
+}

@@ -1,0 +1,72 @@
+// What the block server needs of whatever moves the data.
+
+import BlockInterface
+import Pollux
+
+/// A client's data memory as a plane sees it.
+public struct BlockRegion {
+  /// Guest-physical address of the first byte.
+  public let physical: UInt64
+  /// Length in bytes.
+  public let size: UInt64
+  /// Guest-virtual address in this process, if the plane asked for it.
+  public let base: UnsafeMutableRawPointer?
+}
+
+/// What became of a submission.
+public enum PlaneSubmission {
+  case accepted
+  /// No room now; there will be after a completion.
+  case full
+  /// Over already, or refused.
+  case finished(BlockStatus)
+}
+
+/// A finished request; `token` is what `submit` was given.
+public struct PlaneCompletion {
+  public let token: Int
+  public let status: BlockStatus
+  public init(token: Int, status: BlockStatus) {
+    self.token = token
+    self.status = status
+  }
+}
+
+/// What happened to the device, as far as requests in flight are concerned.
+public enum PlaneState {
+  case working
+  /// The device was set up anew: submit again what was in flight. Told once.
+  case restarted
+  /// It is gone for good.
+  case lost
+}
+
+/// The part that moves data: the twin's, the solo driver's or the memory disk's.
+public protocol BlockPlane: AnyObject {
+  var geometry: BlockGeometry { get }
+  var mode: BlockMode { get }
+  /// Whether clients' regions are to be mapped into this process.
+  var mapsRegions: Bool { get }
+  /// How long to look for completions before going to sleep, in ticks; 0: never.
+  var pollTicks: UInt64 { get }
+  var inFlight: Int { get }
+  var doorbells: UInt64 { get }
+  var interrupts: UInt64 { get }
+  var resets: UInt64 { get }
+
+  func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission
+  /// Lets the device see what was submitted.
+  func kick()
+  /// Whether `nextCompletion` would find something; cheap.
+  var hasCompletions: Bool { get }
+  func nextCompletion() -> PlaneCompletion?
+  /// Asks for an interrupt after `count` more completions; true: there already.
+  func armInterrupt(after count: Int) -> Bool
+  func disarmInterrupt()
+  /// Bits of the notification arrived.
+  func handle(events: UInt64)
+  /// Takes what happened to the device since the last call.
+  func takeState() -> PlaneState
+  /// A call that the block interface does not know, for the owner's other duties; nil: not known there either.
+  func answer(_ message: inout Message, badge: UInt64) -> Bool
+}

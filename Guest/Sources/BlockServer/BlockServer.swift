@@ -1,0 +1,389 @@
+// The loop of a block service: takes requests from the clients' rings, keeps the plane full, answers waiting clients.
+//
+// What keeps the device busy while processes are switched (a switch costs some hundred microseconds where ring 0 is
+// emulated): one `enter` submits any number of requests and comes back when as many results wait as the client wants,
+// typically half of what it has in flight; the device works on the other half during the switches. Completions are put
+// into the client's ring as they are found, so that a client takes all of them with one call.
+
+import BlockInterface
+import DriverVirtqueue
+import Pollux
+
+/// One client's rings.
+private final class Session {
+  let identifier: UInt64
+  let badge: UInt64
+  var rings: BlockDriverRings
+  let mapping: Mapping
+  let memory: Handle
+  var region: BlockRegion?
+  var regionMapping: Mapping?
+  var regionHandle: Handle?
+  var waiter: ReplyToken?
+  var waitsFor = 0
+  var isBroken = false
+  /// It has called detach and waits for its last requests.
+  var isClosing = false
+
+  init(identifier: UInt64, badge: UInt64, rings: consuming BlockDriverRings, mapping: Mapping, memory: Handle) {
+    self.identifier = identifier
+    self.badge = badge
+    self.rings = rings
+    self.mapping = mapping
+    self.memory = memory
+  }
+
+  var isIdle: Bool { rings.inFlight == 0 && (region == nil || !rings.hasSubmissions) }
+  var isSatisfied: Bool { isIdle || isBroken || (!isClosing && rings.untaken >= waitsFor) }
+
+  func release() {
+    mapping.unmap()
+    memory.close()
+    regionMapping?.unmap()
+    regionHandle?.close()
+  }
+}
+
+/// A request that the plane has.
+private struct InFlight {
+  var session: Session?
+  var request: BlockRequest
+}
+
+public final class BlockServer<Plane: BlockPlane> {
+  private let plane: Plane
+  private var server: Server
+  private var sessions: [Session] = []
+  private var nextIdentifier: UInt64 = 1
+  private var requests: [InFlight] = []
+  private var freeTokens: [Int] = []
+  private var emptyPolls: UInt64 = 0
+  private var served: UInt64 = 0
+  /// Sessions are served in turn, so that a full queue starves none.
+  private var turn = 0
+
+  private static var maximumSessions: Int { 80 }
+  private static var maximumRequests: Int { 512 }
+
+  /// A service on `endpoint`, to which the plane's notification is bound.
+  public init(plane: Plane, endpoint: Handle) {
+    self.plane = plane
+    server = Server(endpoint)
+    let empty = BlockRequest(operation: .flush, sector: 0, offset: 0, length: 0, tag: 0)
+    for token in 0..<Self.maximumRequests {
+      requests.append(InFlight(session: nil, request: empty))
+      freeTokens.append(token)
+    }
+  }
+
+  // MARK: The loop
+
+  public func run() throws(SystemError) -> Never {
+    var message = Message()
+    while true {
+      switch try server.replyReceive(&message) {
+      case .notification(let bits):
+        message = Message()
+        plane.handle(events: bits)
+      case .call(let badge):
+        answer(&message, badge: badge)
+      }
+      work(&message)
+    }
+  }
+
+  /// Moves requests and completions until there is nothing to do but wait for the device or for a client.
+  private func work(_ message: inout Message) {
+    while true {
+      pump()
+      if answerWaiters(&message) { return }
+      guard let wanted = fewestMissing() else {
+        plane.disarmInterrupt()
+        return
+      }
+      if plane.pollTicks > 0, everybodyWaits {
+        if poll(for: wanted) { continue }
+      }
+      if !plane.armInterrupt(after: wanted) { return }
+    }
+  }
+
+  private func pump() {
+    var moved = true
+    while moved {
+      moved = checkPlane()
+      moved = takeSubmissions() || moved
+      plane.kick()
+      while let completion = plane.nextCompletion() {
+        finish(completion)
+        moved = true
+      }
+    }
+  }
+
+  /// Follows a restart or a loss of the device; true if something changed.
+  private func checkPlane() -> Bool {
+    switch plane.takeState() {
+    case .working: return false
+    case .restarted:
+      for token in requests.indices {
+        guard let session = requests[token].session, let region = session.region else { continue }
+        if case .finished(let status) = plane.submit(requests[token].request, region: region, token: token) {
+          finish(PlaneCompletion(token: token, status: status))
+        }
+      }
+      return true
+    case .lost:
+      var changed = false
+      for token in requests.indices where requests[token].session != nil {
+        finish(PlaneCompletion(token: token, status: .deviceLost))
+        changed = true
+      }
+      return changed
+    }
+  }
+
+  /// Takes what the clients submitted, as far as the plane has room; true if there was something.
+  private func takeSubmissions() -> Bool {
+    var found = false
+    let count = sessions.count
+    var step = 0
+    while step < count {
+      let session = sessions[(turn + step) % count]
+      step += 1
+      guard let region = session.region, !session.isBroken else { continue }
+      while let token = freeTokens.last {
+        let taken: BlockDriverRings.Taken
+        do throws(BlockInterfaceError) { taken = try session.rings.take() } catch {
+          session.isBroken = true
+          break
+        }
+        guard case .none = taken else {
+          found = true
+          if !start(taken, session, region, token) { return true }
+          continue
+        }
+        break
+      }
+    }
+    if count > 0 { turn = (turn + 1) % count }
+    return found
+  }
+
+  /// Gives a request to the plane; false if the plane is full, and then the request waits in `requests` for its turn.
+  private func start(_ taken: BlockDriverRings.Taken, _ session: Session, _ region: BlockRegion, _ token: Int) -> Bool {
+    served += 1
+    switch taken {
+    case .none: return true
+    case .invalid(let tag):
+      session.rings.complete(BlockResult(tag: tag, status: .invalid, bytes: 0))
+      return true
+    case .request(let request):
+      if let refusal = plane.geometry.refusal(request, regionSize: region.size) {
+        session.rings.complete(BlockResult(tag: request.tag, status: refusal, bytes: 0))
+        return true
+      }
+      freeTokens.removeLast()
+      requests[token] = InFlight(session: session, request: request)
+      while true {
+        switch plane.submit(request, region: region, token: token) {
+        case .accepted: return true
+        case .finished(let status):
+          finish(PlaneCompletion(token: token, status: status))
+          return true
+        case .full:
+          // Room comes with a completion. There is always one to come, or the plane would have room.
+          plane.kick()
+          guard let completion = waitForCompletion() else {
+            finish(PlaneCompletion(token: token, status: .deviceLost))
+            return true
+          }
+          finish(completion)
+        }
+      }
+    }
+  }
+
+  /// The next completion, waited for actively; nil if the device brings none for ten seconds.
+  private func waitForCompletion() -> PlaneCompletion? {
+    let deadline = Clock.now + Clock.frequency * 10
+    while Clock.now < deadline {
+      if let completion = plane.nextCompletion() { return completion }
+      Clock.pause()
+    }
+    return nil
+  }
+
+  private func finish(_ completion: PlaneCompletion) {
+    guard requests.indices.contains(completion.token), let session = requests[completion.token].session else { return }
+    let request = requests[completion.token].request
+    requests[completion.token].session = nil
+    freeTokens.append(completion.token)
+    session.rings.complete(
+      BlockResult(
+        tag: request.tag, status: completion.status, bytes: completion.status == .success ? request.length : 0))
+  }
+
+  // MARK: Waiting
+
+  private var everybodyWaits: Bool {
+    for session in sessions where session.waiter == nil { return false }
+    return true
+  }
+
+  /// How many completions the client that misses fewest still misses; nil: nobody waits.
+  private func fewestMissing() -> Int? {
+    var fewest: Int?
+    for session in sessions where session.waiter != nil {
+      let missing = max(1, min(session.waitsFor - session.rings.untaken, session.rings.inFlight))
+      fewest = min(fewest ?? missing, missing)
+    }
+    return fewest
+  }
+
+  /// Looks for completions until some are there (true) or the plane's time is over (false).
+  private func poll(for wanted: Int) -> Bool {
+    plane.disarmInterrupt()
+    let deadline = Clock.now + plane.pollTicks
+    while true {
+      var tries = 0
+      while tries < 64 {
+        if plane.hasCompletions { return true }
+        Clock.pause()
+        tries += 1
+      }
+      emptyPolls += 1
+      if Clock.now > deadline { return false }
+    }
+  }
+
+  /// Answers the clients whose wish is fulfilled: one by the next `replyReceive`, others at once. True if any.
+  private func answerWaiters(_ message: inout Message) -> Bool {
+    var answered = false
+    var index = 0
+    while index < sessions.count {
+      let session = sessions[index]
+      index += 1
+      guard let waiter = session.waiter, session.isSatisfied else { continue }
+      session.waiter = nil
+      publishCounters(session)
+      var reply = Message(
+        session.isBroken ? BlockReply.protocolError.rawValue : BlockReply.done.rawValue, UInt64(session.rings.untaken))
+      if session.isClosing || (session.isBroken && session.rings.inFlight == 0) {
+        session.release()
+        sessions.removeAll { $0 === session }
+        index -= 1
+      }
+      answered = true
+      if server.resume(waiter) {
+        message = reply
+      } else {
+        server.reply(waiter, &reply)
+      }
+    }
+    return answered
+  }
+
+  private func publishCounters(_ session: Session) {
+    session.rings.setCounter(.doorbells, plane.doorbells)
+    session.rings.setCounter(.interrupts, plane.interrupts)
+    session.rings.setCounter(.emptyPolls, emptyPolls)
+    session.rings.setCounter(.requests, served)
+    session.rings.setCounter(.resets, plane.resets)
+  }
+
+  // MARK: Calls
+
+  private func session(_ identifier: UInt64, badge: UInt64) -> Session? {
+    for session in sessions where session.identifier == identifier && session.badge == badge { return session }
+    return nil
+  }
+
+  private func answer(_ message: inout Message, badge: UInt64) {
+    guard let call = BlockCall(rawValue: message[0]) else {
+      if !plane.answer(&message, badge: badge) { message = Message(BlockReply.badCall.rawValue) }
+      return
+    }
+    let handle = message.received
+    let first = message[1]
+    let second = message[2]
+    message = Message()
+    switch call {
+    case .describe:
+      let geometry = plane.geometry
+      message[1] = geometry.sectors
+      message[2] = UInt64(geometry.blockSize)
+      message[3] = geometry.maximumTransfer
+      message[4] = geometry.flags
+      message[5] = plane.mode.rawValue
+    case .attach:
+      message = attach(entries: first, memory: handle, badge: badge)
+      return
+    case .region:
+      message = Message(addRegion(session(first, badge: badge), memory: handle).rawValue)
+      return
+    case .enter, .detach:
+      guard let session = session(first, badge: badge), session.waiter == nil else {
+        message = Message(BlockReply.noSuchSession.rawValue)
+        break
+      }
+      session.waiter = server.setAside()
+      session.waitsFor = Int(min(second, 4096))
+      session.isClosing = call == .detach
+    case .report:
+      message[1] = plane.resets
+      message[2] = plane.doorbells
+      message[3] = plane.interrupts
+      message[4] = served
+    }
+    handle?.close()
+  }
+
+  private func attach(entries: UInt64, memory: Handle?, badge: UInt64) -> Message {
+    guard let memory, let layout = BlockRingLayout(entries: Int(min(entries, 4096))) else {
+      memory?.close()
+      return Message(BlockReply.badMemory.rawValue)
+    }
+    guard sessions.count < Self.maximumSessions else {
+      memory.close()
+      return Message(BlockReply.tooManySessions.rawValue)
+    }
+    do throws(SystemError) {
+      let mapping = try MemoryObject(memory).map([.read, .write])
+      let ring = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: 0)
+      guard let rings = BlockDriverRings(memory: ring, layout: layout) else {
+        mapping.unmap()
+        memory.close()
+        return Message(BlockReply.badMemory.rawValue)
+      }
+      let session = Session(
+        identifier: nextIdentifier, badge: badge, rings: rings, mapping: mapping, memory: memory)
+      nextIdentifier += 1
+      session.rings.setState(BlockDriverState.needsCall)
+      sessions.append(session)
+      return Message(BlockReply.done.rawValue, session.identifier)
+    } catch {
+      memory.close()
+      return Message(BlockReply.badMemory.rawValue)
+    }
+  }
+
+  private func addRegion(_ session: Session?, memory: Handle?) -> BlockReply {
+    guard let session, session.region == nil, let memory else {
+      memory?.close()
+      return .noSuchSession
+    }
+    do throws(SystemError) {
+      let object = MemoryObject(memory)
+      let size = try object.size()
+      let physical = try object.physicalAddress()
+      if plane.mapsRegions { session.regionMapping = try object.map([.read, .write]) }
+      session.region = BlockRegion(physical: physical, size: size, base: session.regionMapping?.base)
+      session.regionHandle = memory
+      return .done
+    } catch {
+      memory.close()
+      return .badMemory
+    }
+  }
+}

@@ -1,0 +1,143 @@
+// The twin's data plane: a virtio block queue, driven without copies and without the device's registers.
+
+import BlockInterface
+import BlockServer
+import DriverVirtqueue
+import Pollux
+
+final class TwinPlane: BlockPlane {
+  private let control: Endpoint
+  private let access: DoorbellAccess
+  private var queue: BlockQueue
+  private var state: DeviceState
+  private var news = PlaneState.working
+  private let queueMemory: RingMemory
+
+  let pollTicks: UInt64
+  private let polls: Bool
+  private(set) var doorbells: UInt64 = 0
+  private(set) var interrupts: UInt64 = 0
+  private(set) var resets: UInt64 = 0
+
+  /// Takes the queue over from the container that `control` calls.
+  init(control: Endpoint, access: DoorbellAccess, polls: Bool) throws(SystemError) {
+    var message = Message(ControlCall.attach.rawValue)
+    try control.call(&message)
+    let state = DeviceState { message[$0] }
+    guard !state.isLost, let memory = message.received else { throw .notFound }
+    let mapping = try MemoryObject(memory).map([.read, .write])
+    let ring = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: state.queueAddress)
+    guard let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments),
+      let queue = BlockQueue(
+        memory: ring, layout: layout, features: state.features, segmentLimit: state.segmentLimit)
+    else { throw .badArgument }
+    self.control = control
+    self.access = access
+    self.state = state
+    self.queue = queue
+    queueMemory = ring
+    self.polls = polls
+    // Longer than a disk takes for a request; then the processor is better used by others.
+    pollTicks = polls ? Clock.ticks(microseconds: 5000) : 0
+  }
+
+  var geometry: BlockGeometry { state.geometry }
+  var mode: BlockMode {
+    polls ? (access.isSplit ? .twinPoll : .twinPollUnsplit) : (access.isSplit ? .twin : .twinUnsplit)
+  }
+  var mapsRegions: Bool { false }
+  var inFlight: Int { queue.inFlight }
+
+  func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    guard !state.isLost else { return .finished(.deviceLost) }
+    let type: BlockRequestType
+    switch request.operation {
+    case .read: type = .read
+    case .write: type = .write
+    case .flush: type = .flush
+    case .discard: type = .discard
+    case .writeZeroes: type = .writeZeroes
+    }
+    do throws(SubmitError) {
+      try queue.submit(
+        type, sector: request.sector, address: region.physical + request.offset, length: request.length,
+        tag: UInt64(token))
+      return .accepted
+    } catch { return error == .full ? .full : .finished(.invalid) }
+  }
+
+  func kick() {
+    guard queue.needsNotification() else { return }
+    doorbells += 1
+    access.ring()
+  }
+
+  var hasCompletions: Bool { queue.hasUsed }
+
+  func nextCompletion() -> PlaneCompletion? {
+    do throws(QueueError) {
+      guard let completion = try queue.nextCompletion() else { return nil }
+      let status: BlockStatus =
+        completion.status == 0 ? .success : completion.status == 2 ? .unsupported : .inputOutputError
+      return PlaneCompletion(token: Int(completion.tag), status: status)
+    } catch {
+      let line = Text("block-twin: the device wrote nonsense into the ring; having it reset\n")
+      line.print()
+      line.log()
+      synchronise(.failed)
+      return nil
+    }
+  }
+
+  func armInterrupt(after count: Int) -> Bool { queue.armInterrupt(after: count) }
+  func disarmInterrupt() { queue.disarmInterrupt() }
+
+  func handle(events: UInt64) {
+    if events & TwinEvent.device != 0 {
+      interrupts += 1
+      access.acknowledge()
+    }
+    if events & TwinEvent.control != 0 { synchronise(.synchronise) }
+  }
+
+  /// Fetches the state from the container; a new generation means that the rings are empty and all is to be sent again.
+  private func synchronise(_ call: ControlCall) {
+    var message = Message(call.rawValue, state.generation)
+    do throws(SystemError) { try control.call(&message) } catch {
+      // The container is gone: the data plane goes on as long as the device does.
+      if call == .failed { lose() }
+      return
+    }
+    let next = DeviceState { message[$0] }
+    if next.isLost {
+      lose()
+      return
+    }
+    let isNew = next.generation != state.generation
+    state = next
+    guard isNew else { return }
+    resets += 1
+    guard let layout = BlockQueueLayout(size: next.queueSize, dataSegments: next.dataSegments),
+      let fresh = BlockQueue(
+        memory: queueMemory, layout: layout, features: next.features, segmentLimit: next.segmentLimit)
+    else {
+      lose()
+      return
+    }
+    queue = fresh
+    news = .restarted
+  }
+
+  private func lose() {
+    state.isLost = true
+    news = .lost
+  }
+
+  func takeState() -> PlaneState {
+    let taken = news
+    if case .restarted = taken { news = .working }
+    return taken
+  }
+
+  func answer(_ message: inout Message, badge: UInt64) -> Bool { false }
+}
