@@ -83,6 +83,8 @@ let package = Package(
           arguments, logging, "Yams", system,
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
+      // The built guest on both machines: Castor on KVM, and QEMU's emulator.
+      .testTarget(name: "GuestTests", dependencies: ["Configuration", "castor-vmm"], swiftSettings: strict),
       .testTarget(
         name: "castorTests", dependencies: ["castor", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],
         swiftSettings: strict),

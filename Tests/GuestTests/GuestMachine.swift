@@ -74,8 +74,11 @@ final class GuestMachine {
     }
   }
 
-  /// Starts an executable.
-  init(executable: String, arguments: [String]) throws {
+  private let host: Host
+
+  /// Starts an executable that is, or stands for, `host`.
+  init(_ host: Host, executable: String, arguments: [String]) throws {
+    self.host = host
     process.executableURL = URL(fileURLWithPath: executable)
     process.arguments = arguments
     process.standardInput = input
@@ -119,7 +122,9 @@ final class GuestMachine {
     let texts = collected.texts
     let code =
       process.terminationReason == .uncaughtSignal ? 128 + process.terminationStatus : process.terminationStatus
-    return GuestRun(console: texts.console, errors: texts.errors, exitCode: code)
+    // QEMU's isa-debug-exit device makes 2n + 1 of the guest's exit code n.
+    let guestCode = host == .qemu && code % 2 == 1 ? code / 2 : code
+    return GuestRun(console: texts.console, errors: texts.errors, exitCode: guestCode)
   }
 }
 
@@ -145,7 +150,8 @@ struct GuestDescription {
       if !commandLine.isEmpty { arguments.append("command-line=\(commandLine)") }
       if let disk { arguments.append("disk=path=\(disk),queues=\(diskQueues)") }
       arguments += services.map { "service=\($0)" } + extra
-      return try GuestMachine(executable: "\(folder)/castor-vmm", arguments: arguments)
+      return try GuestMachine(
+        host, executable: "\(folder)/castor-vmm", arguments: arguments)
     case .qemu:
       var arguments = [
         "-M", "microvm,acpi=off,pit=on,pic=on,rtc=off", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", "\(cpus)",
@@ -159,7 +165,8 @@ struct GuestDescription {
         ]
       }
       if !commandLine.isEmpty { arguments += ["-append", commandLine] }
-      return try GuestMachine(executable: try #require(Host.qemuPath), arguments: arguments + extra)
+      return try GuestMachine(
+        host, executable: try #require(Host.qemuPath), arguments: arguments + extra)
     }
   }
 }
