@@ -170,12 +170,11 @@ enum QEMUCommand {
     // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
     let words = ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(arguments)\""]
     return [
-      "-M", "microvm,isa-serial=on,auto-kernel-cmdline=on", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp",
-      "\(cpus)", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel",
-      kernel,
+      "-M", "microvm,acpi=off,pit=on,pic=on,rtc=off", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp", "\(cpus)",
+      "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
     ] + (archive.map { ["-initrd", $0] } ?? []) + [
-      "-append", words.joined(separator: " "), "-drive",
-      "id=disk0,file=\(disk),format=raw,if=none,cache=none,aio=io_uring",
+      "-append", words.joined(separator: " "), "-global", "virtio-mmio.force-legacy=false",
+      "-drive", "id=disk0,file=\(disk),format=raw,if=none,cache=none,aio=io_uring",
       "-device", "virtio-blk-device,drive=disk0", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
     ]
   }
