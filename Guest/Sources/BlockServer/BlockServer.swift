@@ -380,6 +380,7 @@ public final class BlockServer<Plane: BlockPlane> {
       if plane.mapsRegions { session.regionMapping = try object.map([.read, .write]) }
       session.region = BlockRegion(physical: physical, size: size, base: session.regionMapping?.base)
       session.regionHandle = memory
+      publishCounters(session)
       return .done
     } catch {
       memory.close()
