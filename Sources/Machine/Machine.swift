@@ -138,6 +138,8 @@ public final class Machine: @unchecked Sendable {
     let stub: DebugAttachment? =
       if let endpoint = configuration.gdb { try DebugAttachment(machine: self, endpoint: endpoint) } else { nil }
     debugger.withLock { $0 = stub?.target }
+    let control = try MachineControl(of: self)
+    defer { control.close() }
     try attachSerial()
     do {
       for processor in processors { try processor.start() }
@@ -163,6 +165,9 @@ public final class Machine: @unchecked Sendable {
     ending.withLock { if $0 == nil { $0 = reason } }
     loop.stop()
   }
+
+  /// Asks the guest to power off, as SIGTERM does; asked twice, ends the machine. On the main thread.
+  func requestStop() { termination?.stop.request() }
 
   /// Whether the machine is at its end.
   public var isEnding: Bool { ending.withLock { $0 != nil } }

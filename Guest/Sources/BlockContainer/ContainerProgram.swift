@@ -12,6 +12,7 @@ import Pollux
     do throws(SystemError) {
       guard let service = start.handle("service"), let events = start.handle("line-events") else { throw .notFound }
       let device = try ControlledDevice(start)
+      try Endpoint(Handle(service)).bind(Notification(Handle(events)))
       guard device.bringUp() else {
         complain("no working block device at these registers")
         Kernel.exit(2)
@@ -19,9 +20,8 @@ import Pollux
       if start.text("mode")?.equals("solo") ?? false {
         Program.remark(Bytes("solo: control and data plane in one process"))
         let plane = try SoloPlane(device)
-        try BlockServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events))).run()
+        try BlockServer(plane: plane, endpoint: Handle(service)).run()
       } else {
-        try Endpoint(Handle(service)).bind(Notification(Handle(events)))
         var server = ControlServer(device: device, endpoint: Handle(service))
         try server.run()
       }
