@@ -21,6 +21,7 @@ struct GuestRunner {
   let cpus: Int
   let milliseconds: Int
   let verify: Bool
+  let path: BenchmarkPath
 
   /// Longest wait for the case's start: boot of an emulated guest.
   private static let startTimeout = 60.0
@@ -106,7 +107,7 @@ struct GuestRunner {
   }
 
   private func arguments(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, control: String) throws -> [String] {
-    let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify)
+    let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify, path: path)
     switch machine {
     case .kvm:
       var machine = MachineConfiguration()
@@ -143,7 +144,7 @@ struct GuestRunner {
   /// Ends the machine: by the control socket, else by force.
   private func stop(_ child: ChildProcess, _ control: String) {
     if machine == .kvm, let client = try? ControlClient(path: control) {
-      _ = try? client.request(["command": "stop"])
+      _ = try? client.request(["command": "stop", "force": true])
       if child.wait(milliseconds: 2000) != nil { return }
     }
     child.kill()
