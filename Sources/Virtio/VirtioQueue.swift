@@ -43,6 +43,12 @@ public final class VirtioQueue {
     return true
   }
 
+  /// Gives the last `count` chains taken back to the ring, unserved.
+  public func putBack(_ count: Int) {
+    statistics.requests &-= UInt64(count)
+    ring?.putBack(UInt16(clamping: count))
+  }
+
   /// Returns a chain to the driver. It becomes visible, with all others of the batch, when the device's thread has
   /// finished its pass.
   public func push(head: UInt16, written: UInt32) { ring?.push(head: head, written: written) }
