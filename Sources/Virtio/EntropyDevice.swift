@@ -2,7 +2,6 @@
 
 import CLinux
 import Glibc
-import HostSystem
 import SystemPackage
 
 /// Gives the guest random bytes of the host's kernel.
