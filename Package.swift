@@ -86,7 +86,8 @@ let package = Package(
       // The built guest on both machines: Castor on KVM, and QEMU's emulator.
       .testTarget(name: "GuestTests", dependencies: ["Configuration", "castor-vmm"], swiftSettings: strict),
       .testTarget(
-        name: "castorTests", dependencies: ["castor", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],
+        name: "castorTests",
+        dependencies: ["castor", "castor-vmm", "CLinux", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],
         swiftSettings: strict),
     ]
     // The guest package in Guest/, built by a plugin, and its portable modules once more for the host, so that they are tested.

@@ -15,7 +15,7 @@ public enum FaultInjection: Equatable, Sendable {
   /// An interrupt of a queue that has nothing new.
   case spuriousInterrupt(queue: Int)
   /// No faults from now on.
-  case clear
+  case off
 }
 
 /// What a client of the control socket asks for.
@@ -110,21 +110,21 @@ extension FaultInjection {
     case "fail-next": self = .failNext(count: Int(clamping: try arguments.count("count")))
     case "fail-sectors":
       let first = try arguments.count("first")
-      let last = try arguments.count("last")
-      guard last >= first else { throw arguments.problem("last", "must not be less than \"first\"") }
-      self = .failSectors(first..<last + 1)  // A count is below 2⁶³.
+      let count = try arguments.count("count")
+      guard count > 0 else { throw arguments.problem("count", "must be at least 1") }
+      self = .failSectors(first..<first + count)  // Both are below 2⁶³.
     case "fail-rate": self = .failRate(try arguments.fraction("rate"))
     case "delay":
       let microseconds = try arguments.count("microseconds")
-      guard microseconds <= 3_600_000_000 else { throw arguments.problem("microseconds", "must be at most 3600000000") }
+      guard microseconds <= 60_000_000 else { throw arguments.problem("microseconds", "must be at most 60000000") }
       self = .delay(microseconds: microseconds)
     case "needs-reset": self = .needsReset
     case "spurious-interrupt": self = .spuriousInterrupt(queue: Int(clamping: try arguments.count("queue", default: 0)))
-    case "clear": self = .clear
+    case "off": self = .off
     default:
       throw arguments.problem(
         "fault",
-        "must be fail-next, fail-sectors, fail-rate, delay, needs-reset, spurious-interrupt or clear")
+        "must be fail-next, fail-sectors, fail-rate, delay, needs-reset, spurious-interrupt or off")
     }
   }
 }

@@ -1,6 +1,7 @@
 // Castor's own I/O ports (docs/platform.md, "Ports"): power control, debug trap, boot marks and the power button.
 
 import Glibc
+import HostSystem
 import Synchronization
 
 /// What a guest asks of its machine through the power control port.
@@ -119,11 +120,4 @@ public final class PowerButton: Sendable {
 
   /// Power-on state: no request waits.
   public func reset() { state.withLock { $0 = State() } }
-}
-
-/// The host's monotonic clock in nanoseconds.
-public func monotonicNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }

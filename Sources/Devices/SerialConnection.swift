@@ -1,5 +1,6 @@
 // The serial port's other end when it comes and goes: a client of a Unix socket or whoever opens a pseudo-terminal.
 
+import CLinux
 import Glibc
 import HostSystem
 import SystemPackage

@@ -43,7 +43,6 @@ public final class Machine: @unchecked Sendable {
   let powerButton: PowerButton
   var serialBackend: SerialBackend?
   var termination: Termination?
-  var control: MachineControl?
   private(set) var processors: [ProcessorThread] = []
   private(set) var bootPlan: BootPlan?
   var virtioDevices: [AttachedDevice] = []
@@ -139,8 +138,9 @@ public final class Machine: @unchecked Sendable {
     let stub: DebugAttachment? =
       if let endpoint = configuration.gdb { try DebugAttachment(machine: self, endpoint: endpoint) } else { nil }
     debugger.withLock { $0 = stub?.target }
+    let control = try MachineControl(of: self)
+    defer { control.close() }
     try attachSerial()
-    let controlServer = try makeControlServer()
     do {
       for processor in processors { try processor.start() }
     } catch { throw MachineError(wrapping: error) }
@@ -154,7 +154,6 @@ public final class Machine: @unchecked Sendable {
     for processor in processors { processor.stop() }
     for processor in processors { processor.join() }
     for device in virtioDevices { device.transport.shutdown() }
-    controlServer?.close()
     serialBackend?.close()
     serialBackend = nil
     termination = nil
@@ -166,6 +165,9 @@ public final class Machine: @unchecked Sendable {
     ending.withLock { if $0 == nil { $0 = reason } }
     loop.stop()
   }
+
+  /// Asks the guest to power off, as SIGTERM does; asked twice, ends the machine. On the main thread.
+  func requestStop() { termination?.stop.request() }
 
   /// Whether the machine is at its end.
   public var isEnding: Bool { ending.withLock { $0 != nil } }

@@ -75,7 +75,8 @@ extension Machine {
   private func makeDevice(for slot: VirtioSlot) throws(MachineError) -> any VirtioDevice {
     switch slot.device {
     case .disk(let index): try makeDisk(configuration.disks[index], index: index)
-    case .net, .entropy: throw MachineError("\(slot.alias): no such device yet", exitCode: .usage)
+    case .entropy: EntropyDevice()
+    case .net: throw MachineError("\(slot.alias): no such device yet", exitCode: .usage)
     }
   }
 

@@ -230,6 +230,9 @@ public final class DeviceContext: @unchecked Sendable {
   /// How long one pass may keep the loop from its other descriptors, in ns.
   private static let longestPass: UInt64 = 1_000_000
 
+  /// Whether `runPass` does anything: a driver is there, and the device neither paused nor broken. Device thread only.
+  public var isServing: Bool { started && !paused && !failed }
+
   /// Serves all queues and completions until there is nothing left and the polling time is over. Device thread only;
   /// devices call it when one of their descriptors is ready.
   public func runPass() {

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import HostSystem
 import SystemPackage
 
 /// Gives the guest random bytes of the host's kernel.

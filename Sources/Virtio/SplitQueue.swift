@@ -235,7 +235,9 @@ public final class SplitQueue {
   /// - Returns: true when chains are available already, for which no doorbell may come.
   public func requestDoorbell() -> Bool {
     if features.contains(.eventIndex) {
-      castor_store_release_u16(used + 4 + 8 * Int(size), nextAvailable)
+      // Not `nextAvailable`: chains that were left in the ring have had their doorbell, and the driver rings again only
+      // when its index passes this one.
+      castor_store_release_u16(used + 4 + 8 * Int(size), castor_load_acquire_u16(available + 2))
     } else {
       castor_store_release_u16(used, 0)
     }

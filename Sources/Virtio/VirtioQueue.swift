@@ -1,6 +1,7 @@
 // One queue of a device over its whole life: the live ring, when the driver has enabled one, and what was counted.
 
 import Glibc
+import HostSystem
 
 /// What one queue has done since the VM started.
 public struct QueueStatistics: Sendable {
@@ -42,14 +43,13 @@ public final class VirtioQueue {
     return true
   }
 
+  /// Gives the last `count` chains taken back to the ring, unserved.
+  public func putBack(_ count: Int) {
+    statistics.requests &-= UInt64(count)
+    ring?.putBack(UInt16(clamping: count))
+  }
+
   /// Returns a chain to the driver. It becomes visible, with all others of the batch, when the device's thread has
   /// finished its pass.
   public func push(head: UInt16, written: UInt32) { ring?.push(head: head, written: written) }
-}
-
-/// Host monotonic time in ns.
-public func monotonicNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
 }

@@ -52,6 +52,8 @@ struct BenchBlock: ParsableCommand {
   @Option(
     help: "What runs the guest: kvm (castor-vmm) or qemu (microvm with TCG).", completion: .list(["kvm", "qemu"]))
   var machine = "kvm"
+  @Option(help: "Requests of the guest: vectored (one thread) or threads (one each).")
+  var path = BenchmarkPath.vectored
   @Flag(inversion: .prefixedNo, help: "Read a sample of the written data back and compare.")
   var verify = true
   @Option(help: "Write the results as JSON.", completion: .file(extensions: ["json"]))
@@ -78,7 +80,8 @@ struct BenchBlock: ParsableCommand {
       defer { disk.remove() }
       let runner = GuestRunner(
         machine: machine, disk: disk, monitor: machine == .kvm ? try Installation.monitor() : "",
-        kernel: guest.kernel, archive: guest.archive, cpus: cpus, milliseconds: plan.milliseconds, verify: verify)
+        kernel: guest.kernel, archive: guest.archive, cpus: cpus, milliseconds: plan.milliseconds, verify: verify,
+        path: path)
       let baseline = try disk.path.map { path in
         try HostBaseline(path: path, span: disk.size, writable: plan.writes)
       }
@@ -88,7 +91,7 @@ struct BenchBlock: ParsableCommand {
       if !results.cases.isEmpty { print(BenchmarkTable.text(results)) }
       try outcome.get()
       let context = BenchmarkContext.current(
-        machine: machine.rawValue, backend: backend.rawValue, direct: baseline?.isDirect,
+        machine: machine.rawValue, backend: backend.rawValue, path: path.rawValue, direct: baseline?.isDirect,
         milliseconds: plan.milliseconds, repetitions: plan.repetitions, diskBytes: disk.size)
       if let json {
         try Self.write(try BenchmarkDocument(context: context, results: results.entries).encoded(), to: json)

@@ -20,7 +20,7 @@ struct Control: ParsableCommand {
 
   @Flag(help: "List this user's running machines.")
   var list = false
-  @Flag(help: "Print the reply as it came, one line of JSON.")
+  @Flag(help: "Print the result as one line of JSON.")
   var json = false
   @Argument(help: "Name or control socket of the machine.", completion: .custom { _, _, _ in Self.runningMachines() })
   var machine: String?
@@ -70,10 +70,8 @@ struct Control: ParsableCommand {
 
 /// A JSON reply as indented lines.
 enum ReplyText {
-  /// One line for each member, nested ones indented below their name; `ok` and `id` say nothing here and are left out.
-  static func lines(of reply: [String: Any]) -> [String] {
-    lines(reply.filter { $0.key != "ok" && $0.key != "id" }, indentation: "")
-  }
+  /// One line for each member, nested ones indented below their name.
+  static func lines(of result: [String: Any]) -> [String] { lines(result, indentation: "") }
 
   private static func lines(_ value: Any, indentation: String) -> [String] {
     let deeper = indentation + "  "

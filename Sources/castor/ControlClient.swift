@@ -12,23 +12,17 @@ struct MachineStatistics: Equatable {
 
   init() {}
 
-  /// Adds up the reply of `stats`: all numbers below `exits`, and the counters of every queue below `devices`.
+  /// Adds up the result of `stats`: the exits of every vCPU, and the counters of every queue below `devices`.
   init(_ reply: [String: Any]) {
-    exits = Self.sum(of: reply["exits"])
+    exits = (reply["cpus"] as? [[String: Any]] ?? []).reduce(0) { $0 &+ Self.sum(of: $1["exits"]) }
     requests = Self.sum(named: "requests", in: reply["devices"])
     doorbells = Self.sum(named: "doorbells", in: reply["devices"])
     interrupts = Self.sum(named: "interrupts", in: reply["devices"])
   }
 
-  /// The sum of all numbers in a value. A member `total` repeats the others and is left out.
+  /// The sum of the counters of an object.
   private static func sum(of value: Any?) -> UInt64 {
-    switch value {
-    case let number as NSNumber: number.uint64Value
-    case let list as [Any]: list.reduce(0) { $0 &+ sum(of: $1) }
-    case let object as [String: Any]:
-      object.reduce(0) { $0 &+ ($1.key == "total" && object.count > 1 ? 0 : sum(of: $1.value)) }
-    default: 0
-    }
+    (value as? [String: Any] ?? [:]).values.reduce(0) { $0 &+ (($1 as? NSNumber)?.uint64Value ?? 0) }
   }
 
   /// The sum of the numbers of one name at any depth.
@@ -62,7 +56,7 @@ final class ControlClient {
 
   deinit { close(descriptor) }
 
-  /// Sends one request and returns the members of the reply. A refusal is a `CommandFailure` with the machine's reason.
+  /// Sends one request and returns the reply's `result`. A refusal is a `CommandFailure` with the machine's reason.
   func request(_ object: [String: Any]) throws -> [String: Any] {
     let line = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys]) + Data([0x0a])
     var sent = 0
@@ -78,10 +72,11 @@ final class ControlClient {
     guard let reply = (try? JSONSerialization.jsonObject(with: text)) as? [String: Any] else {
       throw broken("the reply is not a JSON object")
     }
-    if let error = reply["error"] {
-      throw CommandFailure(message: "the machine refuses: \(error)", exitCode: .protocolError)
+    guard reply["ok"] as? Bool == true else {
+      throw CommandFailure(
+        message: "the machine refuses: \(reply["error"] as? String ?? "no reason given")", exitCode: .protocolError)
     }
-    return reply
+    return reply["result"] as? [String: Any] ?? [:]
   }
 
   private func readLine() throws -> [UInt8] {

@@ -17,11 +17,11 @@ struct ControlRequest {
     inject DISK fail-sectors FIRST-LAST  requests that touch these sectors fail
     inject DISK fail-rate RATE           this part of all requests fails, 0 to 1
     inject DISK delay TIME               hold completions back: 500us, 20ms, 1s
-    inject DISK spurious-interrupt [Q]   an interrupt without a completion
-    inject DISK needs-reset              the device breaks
-    inject DISK clear                    no faults from now on
+    inject DEVICE spurious-interrupt [Q] an interrupt without a completion
+    inject DEVICE needs-reset            the device breaks
+    inject DEVICE off                    no faults from now on
     stats                                counters of exits, queues and latencies
-    stop [force]                         ask the guest to power off; force: end the machine now
+    stop [force]                         ask the guest to power off; end it at once
     """
 
   /// Reads the words after the machine's name.
@@ -38,8 +38,8 @@ struct ControlRequest {
     switch command {
     case "status", "pause", "resume", "stats": break
     case "stop":
-      if operands.first == "force" {
-        operands.removeFirst()
+      if let word = operands.popFirst() {
+        guard word == "force" else { throw Self.usage(command, word, "takes no word but force") }
         members["force"] = true
       }
     case "resize-disk":
@@ -55,7 +55,7 @@ struct ControlRequest {
       guard text == "up" || text == "down" else { throw Self.usage(command, text, "must be up or down") }
       members["up"] = text == "up"
     case "inject":
-      members["device"] = try next("a disk, such as disk0")
+      members["device"] = try next("a device, such as disk0")
       let fault = try next("a fault")
       members["fault"] = fault
       try Self.readFault(fault, into: &members) { operands.popFirst() }
@@ -73,11 +73,11 @@ struct ControlRequest {
     case "fail-sectors":
       let text = next() ?? ""
       let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { UInt64($0) }
-      guard ends.count == 2, let first = ends[0], let last = ends[1], first <= last else {
+      guard ends.count == 2, let first = ends[0], let last = ends[1], first <= last, last < 1 << 55 else {
         throw usage(fault, text, "needs a range of sectors, such as 100-199")
       }
       members["first"] = first
-      members["last"] = last
+      members["count"] = last - first + 1
     case "fail-rate":
       let text = next() ?? ""
       guard let rate = Double(text), (0...1).contains(rate) else {
@@ -97,15 +97,15 @@ struct ControlRequest {
       }
       guard let queue = Int(text), queue >= 0 else { throw usage(fault, text, "needs the number of a queue") }
       members["queue"] = queue
-    case "needs-reset", "clear": break
+    case "needs-reset", "off": break
     default: throw usage("inject", fault, "unknown fault; castor ctl --help lists them")
     }
   }
 
-  /// "500us", "20ms", "1s" in microseconds, up to an hour.
+  /// "500us", "20ms", "1s" in microseconds, up to a minute.
   static func microseconds(_ text: String) -> Int? {
     for (suffix, factor) in [("us", 1), ("ms", 1000), ("s", 1_000_000)] where text.hasSuffix(suffix) {
-      guard let number = Int(text.dropLast(suffix.count)), number >= 0, number <= 3_600_000_000 / factor else {
+      guard let number = Int(text.dropLast(suffix.count)), number >= 0, number <= 60_000_000 / factor else {
         return nil
       }
       return number * factor

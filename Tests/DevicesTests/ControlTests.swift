@@ -18,7 +18,7 @@ import Testing
     (#"{"command":"link","device":"net0","up":false}"#, .link(device: "net0", isUp: false)),
     (#"{"command":"inject","device":"d","fault":"fail-next","count":3}"#, .inject(device: "d", .failNext(count: 3))),
     (
-      #"{"command":"inject","device":"d","fault":"fail-sectors","first":8,"last":11}"#,
+      #"{"command":"inject","device":"d","fault":"fail-sectors","first":8,"count":4}"#,
       .inject(device: "d", .failSectors(8..<12))
     ),
     (#"{"command":"inject","device":"d","fault":"fail-rate","rate":0.25}"#, .inject(device: "d", .failRate(0.25))),
@@ -36,7 +36,7 @@ import Testing
       #"{"command":"inject","device":"d","fault":"spurious-interrupt","queue":2}"#,
       .inject(device: "d", .spuriousInterrupt(queue: 2))
     ),
-    (#"{"command":"inject","device":"d","fault":"clear"}"#, .inject(device: "d", .clear)),
+    (#"{"command":"inject","device":"d","fault":"off"}"#, .inject(device: "d", .off)),
   ]
 
   @Test(arguments: valid)
@@ -55,9 +55,9 @@ import Testing
     (#"{"command":"inject","device":"d","fault":"fire"}"#, "\"fault\""),
     (#"{"command":"inject","device":"d","fault":"fail-rate","rate":1.1}"#, "0 to 1"),
     (#"{"command":"inject","device":"d","fault":"fail-rate","rate":2}"#, "0 to 1"),
-    (#"{"command":"inject","device":"d","fault":"fail-sectors","first":1,"last":0}"#, "less than"),
-    (#"{"command":"inject","device":"d","fault":"delay","microseconds":3600000001}"#, "at most"),
-    (#"{"command":"inject","device":"d","fault":"clear","count":1}"#, "unknown argument"), ("{", "JSON"),
+    (#"{"command":"inject","device":"d","fault":"fail-sectors","first":0,"count":0}"#, "at least 1"),
+    (#"{"command":"inject","device":"d","fault":"delay","microseconds":60000001}"#, "at most"),
+    (#"{"command":"inject","device":"d","fault":"off","count":1}"#, "unknown argument"), ("{", "JSON"),
   ]
 
   @Test(arguments: invalid)
@@ -71,8 +71,8 @@ import Testing
 
   @Test func largestSectorRangeDoesNotOverflow() throws {
     let text =
-      #"{"command":"inject","device":"d","fault":"fail-sectors","first":9223372036854775807,"last":9223372036854775807}"#
-    #expect(try command(text).get() == .inject(device: "d", .failSectors(UInt64(Int64.max)..<UInt64(Int64.max) + 1)))
+      #"{"command":"inject","device":"d","fault":"fail-sectors","first":9223372036854775807,"count":9223372036854775807}"#
+    #expect(try command(text).get() == .inject(device: "d", .failSectors(UInt64(Int64.max)..<UInt64(Int64.max) * 2)))
   }
 }
 

@@ -141,6 +141,21 @@ private func testMemory(_ count: UInt64 = 0x20000) throws -> GuestMemory {
     #expect(try driver.publish())
   }
 
+  @Test func doorbellIsRungForTheNextChainWhenSomeWereLeftInTheRing() throws {
+    let memory = try testMemory()
+    let driver = TestDriver(memory: memory, size: 8, eventIndex: true)
+    let queue = try SplitQueue(memory: memory, layout: driver.layout, features: [.eventIndex])
+    for _ in 0..<2 { _ = try driver.add(writable: [(GuestAddress(0x4000), 8)]) }
+    try driver.publish()
+    // Not enough for the device: it takes none, and wants to hear of more.
+    #expect(queue.requestDoorbell())
+    for _ in 0..<2 {
+      _ = try driver.add(writable: [(GuestAddress(0x4000), 8)])
+      #expect(try driver.publish())
+      #expect(queue.requestDoorbell())
+    }
+  }
+
   @Test func chainsPutBackComeAgain() throws {
     let memory = try testMemory()
     let driver = TestDriver(memory: memory, size: 4)

@@ -140,6 +140,11 @@ final class TestDriver {
     return indices[0]
   }
 
+  /// Whether the device has returned something that was not taken.
+  func hasUsed() throws -> Bool {
+    try memory.loadAcquire(at: GuestAddress(layout.deviceArea.rawValue + 2)) != nextUsed
+  }
+
   /// The next used element, and its descriptors freed; nil when the device has returned nothing new.
   func takeUsed() throws -> (head: UInt16, written: UInt32)? {
     let index = try memory.loadAcquire(at: GuestAddress(layout.deviceArea.rawValue + 2))

@@ -148,7 +148,7 @@ final class TestFolder {
 
   @Test func theJSONFormIsStable() throws {
     let context = BenchmarkContext.current(
-      machine: "kvm", backend: "file", direct: true, milliseconds: 1, repetitions: 3, diskBytes: 1)
+      machine: "kvm", backend: "file", path: "vectored", direct: true, milliseconds: 1, repetitions: 3, diskBytes: 1)
     let data = try BenchmarkDocument(context: context, results: Self.results.entries).encoded()
     let object = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
     #expect(Set(object.keys) == ["schema", "benchmark", "context", "results"])
@@ -172,7 +172,7 @@ final class TestFolder {
 
   @Test func thePageNeedsNoNetworkAndIsWellFormed() throws {
     let context = BenchmarkContext.current(
-      machine: "kvm<&", backend: "file", direct: true, milliseconds: 1, repetitions: 3, diskBytes: 1)
+      machine: "kvm<&", backend: "file", path: "vectored", direct: true, milliseconds: 1, repetitions: 3, diskBytes: 1)
     let html = BenchmarkPage(results: Self.results, context: context).html
     #expect(!html.contains("http") && !html.contains("<script") && !html.contains("url("))
     #expect(html.contains("kvm&lt;&amp;"))
@@ -199,7 +199,7 @@ final class TestFolder {
     try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: path)
     return GuestRunner(
       machine: .kvm, disk: ScratchDisk(nullOfSize: 1 << 20), monitor: path, kernel: "/k", archive: nil, cpus: 1,
-      milliseconds: 10, verify: true)
+      milliseconds: 10, verify: true, path: .vectored)
   }
 
   @Test func aReportBecomesASample() throws {

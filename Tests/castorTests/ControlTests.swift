@@ -14,7 +14,7 @@ import Testing
     ("inject disk0 fail-next 3", #"{"command":"inject","count":3,"device":"disk0","fault":"fail-next"}"#),
     (
       "inject disk0 fail-sectors 5-9",
-      #"{"command":"inject","device":"disk0","fault":"fail-sectors","first":5,"last":9}"#
+      #"{"command":"inject","count":5,"device":"disk0","fault":"fail-sectors","first":5}"#
     ),
     ("inject disk0 fail-rate 0.5", #"{"command":"inject","device":"disk0","fault":"fail-rate","rate":0.5}"#),
     ("inject disk0 delay 20ms", #"{"command":"inject","device":"disk0","fault":"delay","microseconds":20000}"#),
@@ -22,6 +22,8 @@ import Testing
       "inject disk0 spurious-interrupt",
       #"{"command":"inject","device":"disk0","fault":"spurious-interrupt","queue":0}"#
     ),
+    ("stop", #"{"command":"stop"}"#), ("stop force", #"{"command":"stop","force":true}"#),
+    ("inject net0 off", #"{"command":"inject","device":"net0","fault":"off"}"#),
     ("inject disk0 needs-reset", #"{"command":"inject","device":"disk0","fault":"needs-reset"}"#),
   ])
   func wordsBecomeARequest(_ words: String, _ json: String) throws {
@@ -34,7 +36,7 @@ import Testing
     "", "reboot", "status now", "resize-disk", "resize-disk disk0", "resize-disk disk0 100", "link net0", "link net0 x",
     "inject", "inject disk0", "inject disk0 fire", "inject disk0 fail-next", "inject disk0 fail-next 0",
     "inject disk0 fail-sectors 9-5", "inject disk0 fail-sectors 9", "inject disk0 fail-rate 2",
-    "inject disk0 delay 5", "inject disk0 delay 2h", "inject disk0 needs-reset 1",
+    "inject disk0 delay 5", "inject disk0 delay 2h", "inject disk0 needs-reset 1", "stop now", "inject disk0 delay 61s",
   ])
   func otherWordsAreUsageErrors(_ words: String) throws {
     let error = try #require(throws: ConfigurationError.self) {
@@ -85,7 +87,8 @@ final class FakeMonitor: @unchecked Sendable {
 @Suite struct ControlClientTests {
   @Test func aReplyComesBack() throws {
     let folder = try TestFolder()
-    let monitor = try FakeMonitor(path: folder.path("s"), reply: "{\"ok\":true,\"state\":\"running\"}\n")
+    let monitor = try FakeMonitor(
+      path: folder.path("s"), reply: "{\"id\":null,\"ok\":true,\"result\":{\"state\":\"running\"}}\n")
     let reply = try ControlClient(path: monitor.path).request(["command": "status"])
     #expect(reply["state"] as? String == "running")
   }
@@ -93,6 +96,7 @@ final class FakeMonitor: @unchecked Sendable {
   @Test(arguments: [
     ("{\"ok\":false,\"error\":\"no disk7\"}\n", "no disk7"), ("[]\n", "not a JSON object"), ("", "closed"),
     ("garbage\n", "not a JSON object"), ("{\"ok\":true}", "closed"),
+    ("{}\n", "no reason"),
   ])
   func aBadReplyIsExplained(_ reply: String, _ text: String) throws {
     let folder = try TestFolder()
@@ -111,7 +115,7 @@ final class FakeMonitor: @unchecked Sendable {
 
   @Test func repliesAreReadable() throws {
     let text =
-      #"{"ok":true,"state":"running","cpus":[{"id":0,"on":true},{"id":1,"on":false}],"sizes":[1,2],"gdb":null}"#
+      #"{"state":"running","cpus":[{"id":0,"on":true},{"id":1,"on":false}],"sizes":[1,2],"gdb":null}"#
     let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     #expect(
       ReplyText.lines(of: object) == [
@@ -121,8 +125,8 @@ final class FakeMonitor: @unchecked Sendable {
 
   @Test func statisticsAreSummed() throws {
     let text = """
-      {"ok":true,"exits":{"total":7,"port-write":3,"mmio-read":4},"devices":[{"name":"disk0","queues":[
-      {"requests":10,"doorbells":2,"interrupts":1,"latency":{"p50":5}},{"requests":20,"doorbells":3,"interrupts":4}]}]}
+      {"time_ns":5,"cpus":[{"exits":{"port-write":1,"mmio-read":4}},{"exits":{"port-write":2}}],"devices":[{"name":"disk0","queues":[
+      {"requests":10,"doorbells":2,"interrupts":1,"latency_ns":{"count":5}},{"requests":20,"doorbells":3,"interrupts":4}]}]}
       """
     let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     let statistics = MachineStatistics(object)

@@ -38,6 +38,7 @@ static inline void castor_full_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_
 static inline int castor_ioctl_value(int fd, unsigned long request, unsigned long value) { return ioctl(fd, request, value); }
 static inline int castor_ioctl_pointer(int fd, unsigned long request, void *value) { return ioctl(fd, request, value); }
 static inline int castor_open(const char *path, int flags, unsigned mode) { return open(path, flags, mode); }
+static inline int castor_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 static inline int castor_memfd_create(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
 void castor_set_thread_name(const char *name);
 

@@ -9,6 +9,14 @@ enum BenchmarkOperation: String, CaseIterable, Codable, ExpressibleByArgument { 
 /// In which order a case goes over the disk.
 enum BenchmarkPattern: String, CaseIterable, Codable, ExpressibleByArgument { case sequential, random }
 
+/// How the guest's program gets its requests to the driver.
+enum BenchmarkPath: String, CaseIterable, Codable, ExpressibleByArgument {
+  /// One thread that submits many at once.
+  case vectored
+  /// One thread a request in flight, each waiting for its own.
+  case threads
+}
+
 /// How the guest's block driver is divided (docs/benchmark.md).
 enum BenchmarkMode: String, CaseIterable, Codable, ExpressibleByArgument {
   case solo, twin
@@ -43,9 +51,9 @@ struct BenchmarkCase: Hashable, Codable {
   var name: String { "\(operation.rawValue)/\(pattern.rawValue)/\(size)/\(depth)" }
 
   /// The words of bench-block's argument string for this case alone.
-  func arguments(milliseconds: Int, span: UInt64, verify: Bool) -> String {
+  func arguments(milliseconds: Int, span: UInt64, verify: Bool, path: BenchmarkPath) -> String {
     "operations=\(operation.rawValue) patterns=\(pattern.rawValue) sizes=\(size) depths=\(depth) "
-      + "milliseconds=\(milliseconds) span=\(span) verify=\(verify ? "on" : "off")"
+      + "milliseconds=\(milliseconds) span=\(span) verify=\(verify ? "on" : "off") path=\(path.rawValue)"
   }
 }
 

@@ -39,7 +39,7 @@ struct BenchmarkPage {
       </style></head><body>
       <h1>castor bench block</h1>
       <p>\(Self.escape(context.processor)), \(Self.escape(context.kernel)); machine \(Self.escape(context.machine)), \
-      back end \(Self.escape(context.backend))\(direct); \(context.milliseconds) ms a case, median of \
+      back end \(Self.escape(context.backend))\(direct), \(context.path) requests; \(context.milliseconds) ms a case, median of \
       \(context.repetitions). Doorbells, interrupts and exits are per request. The bars of one group ran one after the \
       other on the same disk.</p>
       \(sections)<h2>All figures</h2>

@@ -119,6 +119,8 @@ struct BenchmarkResults {
 struct BenchmarkContext: Codable {
   var machine: String
   var backend: String
+  /// How the guest's requests get to the driver: vectored or threads.
+  var path: String
   /// Whether the host's baseline used O_DIRECT; nil where there is no file.
   var direct: Bool?
   var milliseconds: Int
@@ -130,7 +132,8 @@ struct BenchmarkContext: Codable {
   var time: Int
 
   static func current(
-    machine: String, backend: String, direct: Bool?, milliseconds: Int, repetitions: Int, diskBytes: UInt64
+    machine: String, backend: String, path: String, direct: Bool?, milliseconds: Int, repetitions: Int,
+    diskBytes: UInt64
   ) -> BenchmarkContext {
     var names = utsname()
     uname(&names)
@@ -139,7 +142,8 @@ struct BenchmarkContext: Codable {
     let model = processors?.split(separator: "\n").first { $0.hasPrefix("model name") }?
       .split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) }
     return BenchmarkContext(
-      machine: machine, backend: backend, direct: direct, milliseconds: milliseconds, repetitions: repetitions,
+      machine: machine, backend: backend, path: path, direct: direct, milliseconds: milliseconds,
+      repetitions: repetitions,
       diskBytes: diskBytes, processor: "\(model ?? "unknown") × \(sysconf(CInt(_SC_NPROCESSORS_ONLN)))",
       kernel: "Linux \(release)", time: Int(Date().timeIntervalSince1970))
   }

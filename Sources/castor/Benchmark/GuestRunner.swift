@@ -21,6 +21,7 @@ struct GuestRunner {
   let cpus: Int
   let milliseconds: Int
   let verify: Bool
+  let path: BenchmarkPath
 
   /// Longest wait for the case's start: boot of an emulated guest.
   private static let startTimeout = 60.0
@@ -106,7 +107,7 @@ struct GuestRunner {
   }
 
   private func arguments(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, control: String) throws -> [String] {
-    let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify)
+    let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify, path: path)
     switch machine {
     case .kvm:
       var machine = MachineConfiguration()
@@ -143,7 +144,7 @@ struct GuestRunner {
   /// Ends the machine: by the control socket, else by force.
   private func stop(_ child: ChildProcess, _ control: String) {
     if machine == .kvm, let client = try? ControlClient(path: control) {
-      _ = try? client.request(["command": "stop"])
+      _ = try? client.request(["command": "stop", "force": true])
       if child.wait(milliseconds: 2000) != nil { return }
     }
     child.kill()
@@ -170,12 +171,11 @@ enum QEMUCommand {
     // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
     let words = ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(arguments)\""]
     return [
-      "-M", "microvm,isa-serial=on,auto-kernel-cmdline=on", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp",
-      "\(cpus)", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel",
-      kernel,
+      "-M", "microvm,acpi=off,pit=on,pic=on,rtc=off", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp", "\(cpus)",
+      "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
     ] + (archive.map { ["-initrd", $0] } ?? []) + [
-      "-append", words.joined(separator: " "), "-drive",
-      "id=disk0,file=\(disk),format=raw,if=none,cache=none,aio=io_uring",
+      "-append", words.joined(separator: " "), "-global", "virtio-mmio.force-legacy=false",
+      "-drive", "id=disk0,file=\(disk),format=raw,if=none,cache=none,aio=io_uring",
       "-device", "virtio-blk-device,drive=disk0", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
     ]
   }
