@@ -4,7 +4,12 @@
 set -eu
 castor=$1
 disk=path=$2,size=256M
-printf 'help\nservices\nps\nmem\nhalt\n' | "$castor" run --disk "$disk"
+# The pause lets the services start, so that they are seen running.
+(
+  sleep 1
+  printf 'services\nps\nmem\nls\nhalt\n'
+) | "$castor" run --disk "$disk"
+echo
 "$castor" bench block --quick
 if [ -t 0 ] && [ -t 1 ]; then
   echo "The demo again, with this terminal as its console. Ctrl-A x quits, Ctrl-A h helps."
