@@ -92,9 +92,10 @@ final class MachineControl: ControlTarget {
   }
 
   private func setLink(of name: String, up: Bool) throws(ControlError) {
-    let device = try attached(name)
-    _ = device
-    throw ControlError("\(name) is not a network device")
+    guard let device = try attached(name).device as? NetworkDevice else {
+      throw ControlError("\(name) is not a network device")
+    }
+    device.setLink(up: up)
   }
 
   private func inject(_ fault: FaultInjection, into name: String) throws(ControlError) {

@@ -5,6 +5,7 @@ import Configuration
 import GuestMemory
 import KVM
 import Loader
+import NetworkLink
 import SystemPackage
 
 /// A failure of the machine as a whole.
@@ -32,6 +33,7 @@ public struct MachineError: Error, CustomStringConvertible, Sendable {
     case let error as GuestMemoryError: self.init("memory: \(error)", exitCode: .notEnoughMemory)
     case let error as LoaderError: self.init("\(error)", exitCode: error.exitCode)
     case let error as BlockStorageError: self.init("\(error)", exitCode: error.exitCode)
+    case let error as NetworkLinkError: self.init("\(error)", exitCode: error.exitCode)
     case let error as Errno: self.init("the host's kernel refused a request: \(error)", exitCode: .operatingSystemError)
     default: self.init("\(error)", exitCode: .operatingSystemError)
     }
@@ -50,6 +52,21 @@ extension LoaderError {
     case .outsideMemory, .insideMMIOHole, .overlaps, .noRoom: .kernelOutsideMemory
     case .commandLineTooLong: .invalidConfiguration
     default: .invalidKernel
+    }
+  }
+}
+
+extension NetworkLinkError {
+  var exitCode: ExitCode {
+    switch self {
+    case .invalidName, .notATap: .invalidConfiguration
+    case .noDriver, .interface, .noSocket: .operatingSystemError
+    case .busy: .tapBusy
+    case .notPermitted: .permissionDenied
+    case .cannotListen(_, .addressInUse): .addressInUse
+    case .cannotListen: .cannotCreate
+    case .cannotConnect(_, .noSuchFileOrDirectory), .cannotConnect(_, .connectionRefused): .missingInput
+    case .cannotConnect: .inputOutputError
     }
   }
 }

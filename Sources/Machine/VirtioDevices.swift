@@ -6,6 +6,7 @@ import Devices
 import HostSystem
 import KVM
 import Loader
+import NetworkLink
 import SystemPackage
 import Virtio
 
@@ -76,7 +77,7 @@ extension Machine {
     switch slot.device {
     case .disk(let index): try makeDisk(configuration.disks[index], index: index)
     case .entropy: EntropyDevice()
-    case .net: throw MachineError("\(slot.alias): no such device yet", exitCode: .usage)
+    case .net(let index): try makeInterface(configuration.nets[index], index: index)
     }
   }
 
@@ -93,6 +94,19 @@ extension Machine {
         options: BlockDeviceOptions(
           queueCount: disk.queues, queueSize: UInt16(disk.queueSize),
           identifier: disk.serial.isEmpty ? "castor-disk\(index)" : disk.serial))
+    } catch { throw MachineError(wrapping: error) }
+  }
+
+  private func makeInterface(_ net: NetworkConfiguration, index: Int) throws(MachineError) -> NetworkDevice {
+    do {
+      let link: any PacketLink =
+        switch net.backend {
+        case .tap(let name): try TapLink(name: name)
+        case .listen(let path): try SocketLink.listening(path: path)
+        case .connect(let path): try SocketLink.connected(path: path)
+        }
+      let address = net.mac ?? MACAddress(machine: configuration.name, index: index)
+      return try NetworkDevice(link: link, address: address.bytes, queueSize: UInt16(net.queueSize))
     } catch { throw MachineError(wrapping: error) }
   }
 
