@@ -49,6 +49,9 @@ public final class GracefulStop {
 
   deinit { loop.remove(timer.fileDescriptor) }
 
+  /// Whether somebody has asked already.
+  public var isAsked: Bool { asked }
+
   /// The first time presses the power button; the second time ends the machine.
   public func request() {
     guard !asked else { return finish(.insisted) }

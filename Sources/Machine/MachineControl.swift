@@ -81,7 +81,8 @@ final class MachineControl: ControlTarget {
 
   private func attached(_ name: String) throws(ControlError) -> AttachedDevice {
     guard let device = machine.virtioDevices.first(where: { $0.slot.alias == name }) else {
-      throw ControlError("there is no device \"\(name)\"")
+      throw ControlError(
+        "there is no device \"\(name)\"; there are: \(machine.virtioDevices.map(\.slot.alias).joined(separator: ", "))")
     }
     return device
   }
@@ -127,7 +128,10 @@ final class MachineControl: ControlTarget {
   private var status: JSONValue {
     let configuration = machine.configuration
     var members: [JSONValue.Member] = [
-      .init("state", .string(machine.isEnding ? "stopping" : isPaused ? "paused" : "running")),
+      .init(
+        "state",
+        .string(
+          machine.isEnding || machine.termination?.stop.isAsked == true ? "stopping" : isPaused ? "paused" : "running")),
       .init("name", .string(configuration.name)), .init("pid", .integer(Int64(getpid()))),
       .init("uptime_ns", .counter(monotonicNanoseconds() - machine.start)),
       .init("cpus", .integer(Int64(configuration.cpus))), .init("memory_bytes", .counter(configuration.memory)),
@@ -150,6 +154,8 @@ final class MachineControl: ControlTarget {
     switch device.device {
     case let disk as BlockDevice:
       members += [.init("type", "block"), .init("bytes", .counter(disk.byteCount))]
+    case let network as NetworkDevice:
+      members += [.init("type", "net"), .init("up", .boolean(network.isLinkUp))]
     default: members.append(.init("type", "entropy"))
     }
     members += [
@@ -198,6 +204,7 @@ final class MachineControl: ControlTarget {
         "p50": .counter(latency.percentile(50)), "p90": .counter(latency.percentile(90)),
         "p99": .counter(latency.percentile(99)), "p999": .counter(latency.percentile(99.9)),
         "max": .counter(latency.maximum),
+        "buckets": .array(latency.buckets.map { [.counter($0.upTo), .counter($0.count)] }),
       ],
     ]
   }
