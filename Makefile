@@ -1,5 +1,6 @@
 # make run    install what is missing, build, boot the demo, run the block benchmark; on a terminal end at the prompt
 # make test   install what is missing, run all tests (those that need KVM are left out where there is none)
+# make test-linux   boot Linux as an independent client of the devices (builds a kernel once: some 10 minutes; TAP needs root)
 # make build  the release build alone
 
 SWIFT ?= swift
@@ -9,7 +10,7 @@ BUILD_PACKAGES := libfdt-dev liburing-dev pkg-config
 TEST_PACKAGES := gdb device-tree-compiler qemu-system-x86 cpio e2fsprogs
 SCRATCH_DISK := .build/demo.img
 
-.PHONY: all build run test setup setup-test clean
+.PHONY: all build run test test-linux setup setup-test clean
 
 all: build
 
@@ -22,6 +23,9 @@ run: build
 test: setup setup-test
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build
+
+test-linux: build
+	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && Tests/linux/run.sh "$$bin/castor-vmm"
 
 setup:
 	@command -v $(SWIFT) >/dev/null || { echo "Swift 6.2 or later is needed: see https://www.swift.org/install" >&2; exit 1; }
