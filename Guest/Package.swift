@@ -81,6 +81,10 @@ let package = Package(
     userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
     userModule("BlockClient", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
 
+    // The kernel's test, which takes init's place in an archive of its own.
+    .target(name: "CKernelTest", cSettings: c(userMachine)),
+    program("kernel-test", ["CKernelTest", "CPollux", "Pollux"], path: "KernelTest"),
+
     // Programs and services.
     program("init", ["Pollux"], path: "Init"),
     program("console", ["Pollux"], path: "Console"),

@@ -99,8 +99,11 @@ public struct PageTable<Memory: PhysicalMemory> {
         let at = address + done
         let to = physical + done
         let rest = size - done
-        if (at | to) & (Self.largeSize - 1) == 0, rest >= Self.largeSize {
-          let slot = try entryMaking(at, level: 1, source: &source)
+        if (at | to) & (Self.largeSize - 1) == 0, rest >= Self.largeSize,
+          case let slot = try entryMaking(at, level: 1, source: &source),
+          // A table that an earlier mapping left is used rather than replaced.
+          memory.load(slot) & (PageEntry.present | PageEntry.large) != PageEntry.present
+        {
           guard memory.load(slot) == 0 else { throw .alreadyMapped }
           memory.store(slot, to | flags | PageEntry.large)
           done += Self.largeSize
