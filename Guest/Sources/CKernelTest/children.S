@@ -232,9 +232,19 @@ measure_calls:
     .globl serve_calls
     .hidden serve_calls
 serve_calls:
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
     xorl %r15d, %r15d
 1:  system_call 2
-    jmp 1b
+    testq %rax, %rax
+    jns 1b
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    ret
 
     .globl float_registers_survive
     .hidden float_registers_survive

@@ -38,7 +38,7 @@ static inline uint64_t children_size(void) { return (uint64_t)(children_end - ch
 
 // A message round trip of `count` calls on `endpoint`; returns the first failing status or 0. No memory is touched inside.
 HIDDEN int64_t measure_calls(uint64_t endpoint, uint64_t count);
-// Answers calls on `endpoint` for ever.
+// Answers calls on `endpoint` until receiving fails.
 HIDDEN void serve_calls(uint64_t endpoint);
 // `count` null system calls.
 HIDDEN void measure_null(uint64_t count);
