@@ -52,7 +52,8 @@ import Synchronization
     checks.expect("only endpoints have badges", .denied, raw(.handleDuplicate, notification, 0xffff, 5))
     _ = must(.handleClose, signalOnly)
     checks.expect("a closed handle is refused", .badHandle, raw(.notificationSignal, signalOnly, 1))
-    checks.expect("root is needed for physical memory", .wrongKind, raw(.memoryCreatePhysical, notification, 0, 4096, 0))
+    checks.expect(
+      "root is needed for physical memory", .wrongKind, raw(.memoryCreatePhysical, notification, 0, 4096, 0))
     checks.expect("root is needed for interrupts", .badHandle, raw(.interruptCreateLine, 99, 4, 0, notification, 1))
     _ = must(.handleClose, notification)
     var count: UInt64 = 0
@@ -96,7 +97,8 @@ import Synchronization
     _ = must(.memoryMap, 0, memory, at + 0x5000, 0x5000, 0x3000, readWrite)
     checks.expect("the hole can be filled again", word(at + 0x5000) == at + 0x5000)
     let readOnly = must(.handleDuplicate, memory, UInt64(Rights.read.rawValue), 0)
-    checks.expect("a handle's rights limit mappings", .denied, raw(.memoryMap, 0, readOnly, at + (2 << 30), 0, 4096, readWrite))
+    checks.expect(
+      "a handle's rights limit mappings", .denied, raw(.memoryMap, 0, readOnly, at + (2 << 30), 0, 4096, readWrite))
     checks.expect("and physical addresses", .denied, raw(.memoryPhysicalAddress, readOnly))
     _ = must(.memoryMap, 0, readOnly, at + (2 << 30), 0, 4096, 1)
     checks.expect("and later protection", .denied, raw(.memoryProtect, 0, at + (2 << 30), 4096, readWrite))
@@ -158,6 +160,7 @@ import Synchronization
     checks.expect("not too early", waited >= 20_000_000)
     checks.note("timeout-late-us", (waited - min(waited, 20_000_000)) / 1000)
     checks.expect("a past deadline comes at once", .timedOut, raw(.notificationWait, notification, 1))
+    checks.expect("deadline 0 too", .timedOut, raw(.notificationWait, notification, 0))
     let before = pollux_time_stamp()
     _ = must(.threadSleep, deadline(milliseconds: 10))
     checks.expect("sleep sleeps", Clock.nanoseconds(pollux_time_stamp() &- before) >= 10_000_000)

@@ -62,7 +62,8 @@ struct Clock {
 
   /// Asks for a timer interrupt at a TSC value on this processor.
   func arm(_ deadline: UInt64, now: UInt64) {
-    if usesDeadline { return LocalController.setDeadline(deadline) }
+    // 0 would disarm it.
+    if usesDeadline { return LocalController.setDeadline(max(deadline, 1)) }
     let ticks = deadline > now ? deadline - now : 0
     let count = ticks >= 1 << 40 ? 0x7fff_ffff : min(multiply_high(ticks << 24, oneShotScale << 8), 0x7fff_ffff)
     LocalController.setOneShot(UInt32(truncatingIfNeeded: max(count, 1)))
