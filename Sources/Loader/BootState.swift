@@ -112,15 +112,17 @@ enum BootTables {
   static func writePageTables(to memory: GuestMemory) throws(GuestMemoryError) {
     let present: UInt64 = 0x3
     let large: UInt64 = 0x80
-    let directoryPointers = pml4 + 0x1000
-    let directories = pml4 + 0x2000
-    try memory.write((directoryPointers | present).littleEndian, at: GuestAddress(pml4))
-    for gibibyte in 0..<4 as Range<UInt64> {
-      let directory = directories + gibibyte * 0x1000
-      try memory.write((directory | present).littleEndian, at: GuestAddress(directoryPointers + gibibyte * 8))
+    // One check for all 2053 entries: start-up time counts.
+    let tables = try memory.buffer(at: GuestAddress(pml4), count: gdt - pml4)
+    func set(_ entry: UInt64, table: Int, index: Int) {
+      tables.storeBytes(of: entry.littleEndian, toByteOffset: table * 0x1000 + index * 8, as: UInt64.self)
     }
-    for page in 0..<2048 as Range<UInt64> {
-      try memory.write((page << 21 | large | present).littleEndian, at: GuestAddress(directories + page * 8))
+    set(pml4 + 0x1000 | present, table: 0, index: 0)
+    for gibibyte in 0..<4 {
+      set(pml4 + UInt64(2 + gibibyte) * 0x1000 | present, table: 1, index: gibibyte)
+      for index in 0..<512 {
+        set(UInt64(gibibyte * 512 + index) << 21 | large | present, table: 2 + gibibyte, index: index)
+      }
     }
   }
 
