@@ -53,7 +53,7 @@ struct SelfTest {
       if word != sector + UInt64(index) { isGood = false }
     }
     isGood = isGood && device.region.load(fromByteOffset: 4096 + 3 * 512, as: UInt64.self) == 0x5a5a_5a5a_5a5a_5a5a
-    check("one sector changes, its neighbours do not", isGood, &failures)
+    check("one sector changes, neighbours do not", isGood, &failures)
     if geometry.canFlush {
       check("flush", try device.perform(.flush, sector: 0, length: 0) == .success, &failures)
     }

@@ -69,6 +69,11 @@ public final class BlockDevice {
     message = Message(BlockCall.region.rawValue, session)
     message.pass(dataMemory.handle, [.read, .write, .physical])
     try Self.call(endpoint, &message)
+    if let process = Program.ownProcess {
+      message = Message(BlockCall.owner.rawValue, session)
+      message.pass(process, [.observe])
+      try Self.call(endpoint, &message)
+    }
     self.endpoint = endpoint
     self.rings = rings
     self.ringMemory = ringMemory

@@ -12,16 +12,17 @@ import Pollux
     do throws(SystemError) {
       guard let service = start.handle("service"), let events = start.handle("line-events") else { throw .notFound }
       let device = try ControlledDevice(start)
-      try Endpoint(Handle(service)).bind(Notification(Handle(events)))
       guard device.bringUp() else {
         complain("no working block device at these registers")
         Kernel.exit(2)
       }
       if start.text("mode")?.equals("solo") ?? false {
         Program.remark(Bytes("solo: control and data plane in one process"))
-        let plane = try SoloPlane(device)
-        try BlockServer(plane: plane, endpoint: Handle(service)).run()
+        let wake = try Notification.create()
+        let plane = try SoloPlane(device, line: Notification(Handle(events)), wake: wake)
+        try BlockServer(plane: plane, endpoint: Handle(service), events: wake).run()
       } else {
+        try Endpoint(Handle(service)).bind(Notification(Handle(events)))
         var server = ControlServer(device: device, endpoint: Handle(service))
         try server.run()
       }

@@ -4,6 +4,8 @@
 // Compared with the twin it has, as a driver reused from elsewhere in a container has:
 //   - memory for DMA of its own, so every request's data is copied once in this process;
 //   - one interrupt line for completions and configuration, so every interrupt reads and acknowledges InterruptStatus;
+//   - an interrupt thread: a reused driver's interrupt handler may come while a request is half-way through the driver, so
+//     it cannot run on the thread that serves the clients; it empties the ring and wakes that thread;
 //   - the standard completion cycle: an interrupt for the next completion, not for the one the client waits for;
 //   - requests dispatched one at a time, each followed by the question whether the device wants to be notified.
 // It has the same rings, indirect descriptors and EVENT_IDX, and the same block interface towards the clients.
@@ -12,6 +14,23 @@ import BlockInterface
 import BlockServer
 import DriverVirtqueue
 import Pollux
+import Synchronization
+
+/// Keeps the interrupt thread and the serving thread apart.
+private struct DriverLock: ~Copyable {
+  private let isTaken = Atomic<Bool>(false)
+
+  /// Runs `body` alone. The other thread holds the lock for microseconds, unless it was preempted.
+  borrowing func hold<Value>(_ body: () -> Value) -> Value {
+    var tries = 0
+    while isTaken.exchange(true, ordering: .acquiring) {
+      tries += 1
+      if tries % 100 == 0 { Clock.sleep(microseconds: 50) } else { Clock.pause() }
+    }
+    defer { isTaken.store(false, ordering: .releasing) }
+    return body()
+  }
+}
 
 final class SoloPlane: BlockPlane {
   private let device: ControlledDevice
@@ -39,7 +58,17 @@ final class SoloPlane: BlockPlane {
   private(set) var interrupts: UInt64 = 0
   private(set) var resets: UInt64 = 0
 
-  init(_ device: ControlledDevice) throws(SystemError) {
+  private let lock = DriverLock()
+  /// Taken from the ring by the interrupt thread, not yet by the serving thread. Under the lock, like queue and bounces.
+  private var finished: [PlaneCompletion] = []
+  /// A configuration interrupt came.
+  private var isConfigurationDue = false
+  /// Wakes the serving thread.
+  private let wake: Notification
+
+  /// Starts the interrupt thread on `line`; it wakes the serving thread through `wake`.
+  init(_ device: ControlledDevice, line: Notification, wake: Notification) throws(SystemError) {
+    self.wake = wake
     let memory = try MemoryObject.create(UInt64(Self.poolPages) * AddressSpace.pageSize)
     let mapping = try memory.map([.read, .write])
     guard let ring = device.queueRing, let queue = Self.queue(device, ring) else { throw .badArgument }
@@ -47,6 +76,24 @@ final class SoloPlane: BlockPlane {
     self.queue = queue
     pool = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())
     pageInUse = [Bool](repeating: false, count: Self.poolPages)
+    let plane = self
+    try Thread.start(priority: 13) { plane.serveInterrupts(line) }
+  }
+
+  private func serveInterrupts(_ line: Notification) {
+    while true {
+      guard line.wait() != 0 else { continue }
+      let reasons = device.takeInterrupt()
+      lock.hold {
+        interrupts += 1
+        if reasons & 2 != 0 { isConfigurationDue = true }
+        // The standard cycle: empty the ring, ask for the next interrupt, look again.
+        repeat {
+          while let completion = takeUsed() { finished.append(completion) }
+        } while !device.state.isLost && queue.inFlight > 0 && queue.armInterrupt(after: 1)
+      }
+      wake.signal(1)
+    }
   }
 
   private static func queue(_ device: ControlledDevice, _ ring: RingMemory) -> BlockQueue? {
@@ -101,6 +148,10 @@ final class SoloPlane: BlockPlane {
   }
 
   func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    lock.hold { dispatch(request, region: region, token: token) }
+  }
+
+  private func dispatch(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
     guard !device.state.isLost else { return .finished(.deviceLost) }
     guard queue.hasRoom else { return .full }
     while bounces.count <= token { bounces.append(Bounce()) }
@@ -133,19 +184,27 @@ final class SoloPlane: BlockPlane {
       release(token)
       return error == .full ? .full : .finished(.invalid)
     }
-    kick()
+    notify()
     return .accepted
   }
 
-  func kick() {
+  /// Every request has been followed by its notification already.
+  func kick() {}
+
+  private func notify() {
     guard queue.needsNotification() else { return }
     doorbells += 1
     device.notifyQueue()
   }
 
-  var hasCompletions: Bool { queue.hasUsed }
+  var hasCompletions: Bool { lock.hold { !finished.isEmpty } }
 
   func nextCompletion() -> PlaneCompletion? {
+    lock.hold { finished.isEmpty ? nil : finished.removeFirst() }
+  }
+
+  /// The next completion of the ring; the data of a read goes to the client. Under the lock.
+  private func takeUsed() -> PlaneCompletion? {
     do throws(QueueError) {
       guard let completion = try queue.nextCompletion() else { return nil }
       let token = Int(completion.tag)
@@ -167,21 +226,33 @@ final class SoloPlane: BlockPlane {
     }
   }
 
-  /// The next completion interrupts, however many the clients wait for.
-  func armInterrupt(after count: Int) -> Bool { queue.armInterrupt(after: 1) }
-  func disarmInterrupt() { queue.disarmInterrupt() }
+  /// The interrupt thread keeps the interrupt armed; `finished` is what there is to look at.
+  func armInterrupt(after count: Int) -> Bool {
+    lock.hold {
+      if !finished.isEmpty { return true }
+      if !device.state.isLost, queue.armInterrupt(after: 1) {
+        // Already there: the interrupt may not come any more.
+        while let completion = takeUsed() { finished.append(completion) }
+      }
+      return !finished.isEmpty
+    }
+  }
+  func disarmInterrupt() {}
 
   func handle(events: UInt64) {
-    interrupts += 1
-    let reasons = device.takeInterrupt()
-    guard reasons & 2 != 0 else { return }
-    let generation = device.state.generation
-    _ = device.configurationChanged()
-    if device.state.isLost || device.state.generation != generation { restart() }
+    lock.hold {
+      guard isConfigurationDue else { return }
+      isConfigurationDue = false
+      let generation = device.state.generation
+      _ = device.configurationChanged()
+      if device.state.isLost || device.state.generation != generation { restart() }
+    }
   }
 
   private func restart() {
     for token in bounces.indices { release(token) }
+    // What was finished but not taken is in the server's table still, so it is submitted again like the rest.
+    finished.removeAll()
     resets += 1
     guard !device.state.isLost, let ring = device.queueRing, let fresh = Self.queue(device, ring) else {
       news = .lost

@@ -6,7 +6,8 @@
 //   enter     (3, session, least completions)         → status, completions waiting; replies when that many wait or
 //                                                       nothing is in flight any more
 //   detach    (4, session)                            → status; waits for what is in flight
-//   report    (5, which)                              → status, counter
+//   report    (5)                                     → status, resets, doorbells, interrupts, requests
+//   owner     (6, session) with the client's process  → status; the session ends with the process. Right needed: observe
 
 /// Number of a call; word 0 of the message.
 public enum BlockCall: UInt64, Sendable {
@@ -16,6 +17,7 @@ public enum BlockCall: UInt64, Sendable {
   case enter = 3
   case detach = 4
   case report = 5
+  case owner = 6
 }
 
 /// Word 0 of the reply.

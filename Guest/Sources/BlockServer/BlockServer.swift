@@ -19,9 +19,13 @@ private final class Session {
   var region: BlockRegion?
   var regionMapping: Mapping?
   var regionHandle: Handle?
+  /// The client's process, if it showed it.
+  var owner: Process?
   var waiter: ReplyToken?
   var waitsFor = 0
   var isBroken = false
+  /// Its process has ended.
+  var isOrphan = false
   /// It has called detach and waits for its last requests.
   var isClosing = false
 
@@ -41,6 +45,7 @@ private final class Session {
     memory.close()
     regionMapping?.unmap()
     regionHandle?.close()
+    owner?.handle.close()
   }
 }
 
@@ -65,10 +70,16 @@ public final class BlockServer<Plane: BlockPlane> {
   private static var maximumSessions: Int { 80 }
   private static var maximumRequests: Int { 512 }
 
-  /// A service on `endpoint`, to which the plane's notification is bound.
-  public init(plane: Plane, endpoint: Handle) {
+  private let events: Notification
+  /// The bit of `events` that says that a client's process has ended.
+  private static var clientEnded: UInt64 { 1 << 62 }
+
+  /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`.
+  public init(plane: Plane, endpoint: Handle, events: Notification) throws(SystemError) {
     self.plane = plane
+    self.events = events
     server = Server(endpoint)
+    try Endpoint(endpoint).bind(events)
     let empty = BlockRequest(operation: .flush, sector: 0, offset: 0, length: 0, tag: 0)
     for token in 0..<Self.maximumRequests {
       requests.append(InFlight(session: nil, request: empty))
@@ -84,7 +95,8 @@ public final class BlockServer<Plane: BlockPlane> {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
-        plane.handle(events: bits)
+        if bits & ~Self.clientEnded != 0 { plane.handle(events: bits & ~Self.clientEnded) }
+        if bits & Self.clientEnded != 0 { dropOrphans() }
       case .call(let badge):
         answer(&message, badge: badge)
       }
@@ -96,6 +108,7 @@ public final class BlockServer<Plane: BlockPlane> {
   private func work(_ message: inout Message) {
     while true {
       pump()
+      removeOrphans()
       if answerWaiters(&message) { return }
       guard let wanted = fewestMissing() else {
         plane.disarmInterrupt()
@@ -151,7 +164,7 @@ public final class BlockServer<Plane: BlockPlane> {
     while step < count {
       let session = sessions[(turn + step) % count]
       step += 1
-      guard let region = session.region, !session.isBroken else { continue }
+      guard let region = session.region, !session.isBroken, !session.isOrphan else { continue }
       while let token = freeTokens.last {
         let taken: BlockDriverRings.Taken
         do throws(BlockInterfaceError) { taken = try session.rings.take() } catch {
@@ -227,13 +240,17 @@ public final class BlockServer<Plane: BlockPlane> {
   // MARK: Waiting
 
   private var everybodyWaits: Bool {
-    for session in sessions where session.waiter == nil { return false }
+    for session in sessions where session.waiter == nil && !session.isOrphan { return false }
     return true
   }
 
   /// How many completions the client that misses fewest still misses; nil: nobody waits.
   private func fewestMissing() -> Int? {
     var fewest: Int?
+    for session in sessions where session.isOrphan {
+      // Its memory is held until the device is done with it.
+      fewest = max(1, session.rings.inFlight)
+    }
     for session in sessions where session.waiter != nil {
       let missing = max(1, min(session.waitsFor - session.rings.untaken, session.rings.inFlight))
       fewest = min(fewest ?? missing, missing)
@@ -292,6 +309,28 @@ public final class BlockServer<Plane: BlockPlane> {
     session.rings.setCounter(.resets, plane.resets)
   }
 
+  /// Closes the sessions of processes that have ended, as soon as the device has let go of their memory.
+  private func dropOrphans() {
+    for session in sessions {
+      guard let owner = session.owner, owner.status.hasEnded else { continue }
+      session.isOrphan = true
+      session.waiter = nil
+    }
+  }
+
+  private func removeOrphans() {
+    var index = 0
+    while index < sessions.count {
+      let session = sessions[index]
+      if session.isOrphan, session.rings.inFlight == 0 {
+        session.release()
+        sessions.remove(at: index)
+      } else {
+        index += 1
+      }
+    }
+  }
+
   // MARK: Calls
 
   private func session(_ identifier: UInt64, badge: UInt64) -> Session? {
@@ -330,6 +369,16 @@ public final class BlockServer<Plane: BlockPlane> {
       session.waiter = server.setAside()
       session.waitsFor = Int(min(second, 4096))
       session.isClosing = call == .detach
+    case .owner:
+      guard let session = session(first, badge: badge), session.owner == nil, let handle else {
+        message = Message(BlockReply.noSuchSession.rawValue)
+        break
+      }
+      do throws(SystemError) {
+        try Process(handle).watch(events, bits: Self.clientEnded)
+        session.owner = Process(handle)
+        return
+      } catch { message = Message(BlockReply.badMemory.rawValue) }
     case .report:
       message[1] = plane.resets
       message[2] = plane.doorbells
@@ -380,6 +429,7 @@ public final class BlockServer<Plane: BlockPlane> {
       if plane.mapsRegions { session.regionMapping = try object.map([.read, .write]) }
       session.region = BlockRegion(physical: physical, size: size, base: session.regionMapping?.base)
       session.regionHandle = memory
+      publishCounters(session)
       return .done
     } catch {
       memory.close()

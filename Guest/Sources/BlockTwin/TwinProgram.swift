@@ -17,10 +17,9 @@ import Pollux
     do throws(SystemError) {
       let access = try DoorbellAccess(start)
       let polls = start.text("mode")?.equals("twin-poll") ?? false
-      try Endpoint(Handle(service)).bind(Notification(Handle(events)))
       let plane = try TwinPlane(control: Endpoint(Handle(control)), access: access, polls: polls)
       access.report()
-      try BlockServer(plane: plane, endpoint: Handle(service)).run()
+      try BlockServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events))).run()
     } catch {
       var line = Text("block-twin: ")
       line.add(error.name)

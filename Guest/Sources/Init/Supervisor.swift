@@ -102,6 +102,8 @@ final class Supervisor {
     let index = services.firstIndex { $0 === service } ?? 0
     var fits = block.add(
       "registry", handle: try process.grant(registry.handle, [.call], badge: UInt64(index + 1)))
+    // Itself, to show to services, which end what they keep for it when it ends.
+    fits = block.add("self", handle: try process.grant(process.handle, [.observe, .grant])) && fits
     fits = block.add("name", text: entry.name) && fits
     fits = block.add("mode", text: entry.mode) && fits
     fits = block.add("arguments", text: entry.arguments) && fits

@@ -37,6 +37,9 @@ public enum Program {
     return StartBlock(Bytes(unsafeBase: page, count: 4096))
   }
 
+  /// This process, with the right to observe it.
+  public static var ownProcess: Handle? { start.handle("self").map { Handle($0) } }
+
   private static func registry(_ message: inout Message) throws(SystemError) {
     guard let handle = start.handle("registry") else { throw .notFound }
     try Endpoint(Handle(handle)).call(&message)
