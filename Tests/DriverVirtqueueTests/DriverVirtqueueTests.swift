@@ -41,10 +41,13 @@ struct ModelDevice {
   let layout: QueueLayout
   var lastAvailable: UInt16 = 0
   var usedIndex: UInt16 = 0
+  let usedRing: Int
 
-  init(_ memory: TestMemory, _ layout: QueueLayout) {
+  /// `used`: where the used ring lies, if not where the layout says.
+  init(_ memory: TestMemory, _ layout: QueueLayout, used: Int? = nil) {
     self.memory = memory
     self.layout = layout
+    usedRing = used ?? layout.used
   }
 
   mutating func nextChain() -> (head: UInt16, segments: [SeenSegment])? {
@@ -74,11 +77,11 @@ struct ModelDevice {
   }
 
   mutating func use(_ id: UInt32, written: UInt32) {
-    let element = layout.used + 4 + Int(usedIndex) % layout.size * 8
+    let element = usedRing + 4 + Int(usedIndex) % layout.size * 8
     memory.ring.store32(id, at: element)
     memory.ring.store32(written, at: element + 4)
     usedIndex &+= 1
-    memory.ring.store16(usedIndex, at: layout.used + 2)
+    memory.ring.store16(usedIndex, at: usedRing + 2)
   }
 }
 
@@ -277,12 +280,14 @@ struct Random: RandomNumberGenerator {
 @Suite struct BlockQueueTests {
   @Test func requestsHaveTheFormatOfTheSpecification() throws {
     let layout = try #require(BlockQueueLayout(size: 4, dataSegments: 3))
-    let memory = TestMemory(layout.byteCount)
+    let memory = TestMemory(layout.byteCount + layout.completionByteCount + 64)
+    let completionPlace = (layout.byteCount + 63) & ~63
     var queue = try unwrap(
       BlockQueue(
-        memory: memory.ring, layout: layout,
+        memory: memory.ring.part(0, layout.byteCount),
+        completions: memory.ring.part(completionPlace, layout.completionByteCount), layout: layout,
         features: VirtioFeature.indirectDescriptors | VirtioFeature.eventIndex, segmentLimit: 4096))
-    var device = ModelDevice(memory, layout.queue)
+    var device = ModelDevice(memory, layout.queue, used: completionPlace)
 
     try queue.submit(.read, sector: 77, address: 0x5000, length: 10_240, tag: 9)
     var chain = try unwrap(device.nextChain())

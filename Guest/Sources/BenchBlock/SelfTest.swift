@@ -22,7 +22,7 @@ struct SelfTest {
 
   func run() throws(BlockClientError) -> Bool {
     var failures = 0
-    let device = try BlockDevice(endpoint, entries: 8, regionSize: 64 << 10)
+    let device = try BlockDevice(endpoint, entries: 16, regionSize: 64 << 10)
     defer { device.close() }
     let geometry = device.geometry
     let size = 16384
@@ -72,7 +72,7 @@ struct SelfTest {
           operation: .read, sector: UInt64(tag) * 8, offset: UInt64(tag) * 4096, length: 4096, tag: UInt32(tag)))
     }
     while device.inFlight > 0 {
-      try device.enter(waitFor: device.inFlight)
+      try device.advance(waitFor: device.inFlight)
       while let result = try device.nextResult() {
         if result.status == .success, result.tag < 8 { tags |= 1 << UInt64(result.tag) }
       }

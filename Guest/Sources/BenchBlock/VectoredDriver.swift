@@ -56,11 +56,10 @@ struct VectoredDriver {
     let deadline = start + ticks
     let calls = device.calls
     for slot in 0..<test.depth { try submit(slot) }
-    // Half of the requests stay with the device while the results of the others change hands.
-    let batch = max(1, test.depth / 2)
+    let batch = max(1, test.depth / 4)
     var isOver = false
     while device.inFlight > 0 {
-      try device.enter(waitFor: isOver ? device.inFlight : batch)
+      try device.advance(waitFor: isOver ? device.inFlight : batch)
       while let completion = try device.nextResult() {
         let slot = Int(completion.tag)
         guard slot < test.depth else { throw .interface(.badCompletion) }

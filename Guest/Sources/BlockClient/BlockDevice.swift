@@ -23,6 +23,10 @@ public final class BlockDevice {
   private let ringMapping: Mapping
   private let dataMemory: MemoryObject
   private let dataMapping: Mapping
+  /// The device's completion memory, where the driver shows it.
+  private let shownMapping: Mapping?
+  /// How long to look at the device before having the driver wait for it, in ticks.
+  private let pollTicks: UInt64
   public let geometry: BlockGeometry
   public let mode: BlockMode
   /// Calls of the service so far.
@@ -47,8 +51,15 @@ public final class BlockDevice {
   }
 
   /// Opens a session with rings of `entries` entries (a power of two) and `regionSize` bytes of data memory.
-  public init(_ endpoint: Endpoint, entries: Int, regionSize: UInt64) throws(BlockClientError) {
+  /// `watchesDevice`: look at the device's used ring, where the driver shows it. That suits a thread that does all of its
+  /// process's I/O; one of many had better sleep until its request is done, so that the others' come to the device.
+  public init(
+    _ endpoint: Endpoint, entries: Int, regionSize: UInt64, watchesDevice: Bool = true
+  ) throws(BlockClientError) {
+    _ = try Self.describe(endpoint)
+    let before = Clock.now
     let described = try Self.describe(endpoint)
+    let callTicks = min(Clock.now - before, Clock.ticks(microseconds: 1000))
     guard let layout = BlockRingLayout(entries: entries) else { throw .refused(.badMemory) }
     let ringMemory: MemoryObject
     let ringMapping: Mapping
@@ -74,8 +85,21 @@ public final class BlockDevice {
       message.pass(process, [.observe])
       try Self.call(endpoint, &message)
     }
+    var ends = rings
+    message = Message(BlockCall.completions.rawValue)
+    var shown: Mapping?
+    do throws(BlockClientError) {
+      if watchesDevice {
+        try Self.call(endpoint, &message)
+        shown = Self.watch(message, &ends)
+      }
+    } catch {
+      // A driver that does not show its device: completions come by the completion ring alone.
+      if case .kernel = error { throw error }
+    }
+    shownMapping = shown
     self.endpoint = endpoint
-    self.rings = rings
+    self.rings = ends
     self.ringMemory = ringMemory
     self.ringMapping = ringMapping
     self.dataMemory = dataMemory
@@ -83,6 +107,25 @@ public final class BlockDevice {
     identifier = session
     geometry = described.0
     mode = described.1
+    // Having the driver wait costs a call, an interrupt and two switches; half a call's time is well spent before that.
+    pollTicks =
+      mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 2000) : callTicks / 2
+  }
+
+  /// Maps the completion memory that came with `message` and has the rings look at it.
+  private static func watch(_ message: Message, _ rings: inout BlockClientRings) -> Mapping? {
+    guard let handle = message.received else { return nil }
+    do throws(SystemError) {
+      let mapping = try MemoryObject(handle).map(.read)
+      handle.close()
+      let memory = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: 0)
+      guard let view = DeviceView(memory: memory, queueSize: Int(min(message[1], 4096))) else {
+        mapping.unmap()
+        return nil
+      }
+      rings.use(view)
+      return mapping
+    } catch { return nil }
   }
 
   public var inFlight: Int { rings.inFlight }
@@ -99,11 +142,39 @@ public final class BlockDevice {
     do throws(BlockInterfaceError) { return try rings.nextResult() } catch { throw .interface(error) }
   }
 
-  /// Has the driver take all that was submitted, and waits until `least` results are there or nothing is in flight.
+  /// Has the driver take all that was submitted, and waits until `least` new results are there or nothing is in flight.
   public func enter(waitFor least: Int) throws(BlockClientError) {
     calls += 1
-    var message = Message(BlockCall.enter.rawValue, identifier, UInt64(max(0, least)))
+    // Results taken early come once more by the completion ring and do not count.
+    let wanted = least > 0 ? least + rings.earlyCount : 0
+    var message = Message(BlockCall.enter.rawValue, identifier, UInt64(wanted))
     try Self.call(endpoint, &message)
+  }
+
+  /// Gets the submissions to the driver and comes back when `nextResult` may have something; `least` is how many results
+  /// are worth waiting for where the driver has to be waited for. Where the driver shows its device, it is only called
+  /// to take submissions, and waited for only if the device has nothing yet.
+  public func advance(waitFor least: Int) throws(BlockClientError) {
+    guard rings.seesDevice else {
+      try enter(waitFor: least)
+      return
+    }
+    if rings.hasUntaken {
+      try enter(waitFor: 0)
+      if least == 0 || rings.mayHaveResults || rings.inFlight == 0 { return }
+    } else if least == 0 || rings.mayHaveResults {
+      return
+    }
+    if pollTicks > 0 {
+      let deadline = Clock.now + pollTicks
+      repeat {
+        for _ in 0..<64 {
+          if rings.mayHaveResults { return }
+          Clock.pause()
+        }
+      } while Clock.now < deadline
+    }
+    try enter(waitFor: least)
   }
 
   /// One request, start to end.
@@ -113,7 +184,7 @@ public final class BlockDevice {
     try submit(BlockRequest(operation: operation, sector: sector, offset: offset, length: length, tag: 0))
     while true {
       if let result = try nextResult() { return result.status }
-      try enter(waitFor: 1)
+      try advance(waitFor: 1)
     }
   }
 
@@ -121,6 +192,7 @@ public final class BlockDevice {
   public func close() {
     var message = Message(BlockCall.detach.rawValue, identifier)
     do throws(BlockClientError) { try Self.call(endpoint, &message) } catch {}
+    shownMapping?.unmap()
     ringMapping.unmap()
     dataMapping.unmap()
     ringMemory.handle.close()

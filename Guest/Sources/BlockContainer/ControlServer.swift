@@ -36,6 +36,9 @@ struct ControlServer {
     switch call {
     case .attach:
       if let memory = device.queueMemory { message.pass(memory.handle, [.read, .write]) }
+    case .completions:
+      // The twin may show it to its clients, so the right to grant goes along.
+      if let memory = device.completionMemory { message.pass(memory.handle, [.read, .write, .grant]) }
     case .synchronise: break
     case .failed:
       // Unless the device has been set up anew since the twin saw the failure.

@@ -51,6 +51,9 @@ final class ControlledDevice {
   private(set) var state = DeviceState()
   private(set) var queueMemory: MemoryObject?
   private(set) var queueRing: RingMemory?
+  /// What the device writes: used ring and status bytes, apart from the rest so that clients may be shown it.
+  private(set) var completionMemory: MemoryObject?
+  private(set) var completionRing: RingMemory?
 
   /// The largest queue that is used.
   private static let largestQueue = 256
@@ -175,26 +178,35 @@ final class ControlledDevice {
     if queueMemory == nil {
       // For the largest queue, so that a device that comes back with another size finds room.
       guard let largest = BlockQueueLayout(size: Self.largestQueue, dataSegments: 32) else { throw .badArgument }
-      let memory = try MemoryObject.create(UInt64(largest.byteCount))
-      let mapping = try memory.map([.read, .write])
-      queueMemory = memory
-      queueRing = RingMemory(
-        unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())
+      (queueMemory, queueRing) = try Self.memory(largest.byteCount)
+      (completionMemory, completionRing) = try Self.memory(largest.completionByteCount)
     }
-    guard let ring = queueRing, layout.byteCount <= ring.byteCount else { throw .noMemory }
+    guard let ring = queueRing, let completions = completionRing, layout.byteCount <= ring.byteCount,
+      layout.completionByteCount <= completions.byteCount
+    else { throw .noMemory }
     ring.clear(0, layout.byteCount)
+    completions.clear(0, layout.completionByteCount)
     state.queueSize = size
     state.queueAddress = ring.physical
+    state.completionAddress = completions.physical
     registers.store(UInt32(size), at: Register.queueSize)
     store64(ring.physical + UInt64(layout.queue.descriptors), at: Register.queueDescriptors)
     store64(ring.physical + UInt64(layout.queue.available), at: Register.queueDriver)
-    store64(ring.physical + UInt64(layout.queue.used), at: Register.queueDevice)
+    store64(completions.physical, at: Register.queueDevice)
     // The device forgets its message table at a reset; in solo mode it stays off, and completions use the line.
     if let messages, let dataEvents, !isSolo {
       message = try Interrupt.message(
         table: messages, entry: 0, notification: dataEvents, bits: TwinEvent.device)
     }
     registers.store(1, at: Register.queueReady)
+  }
+
+  private static func memory(_ size: Int) throws(SystemError) -> (MemoryObject?, RingMemory?) {
+    let memory = try MemoryObject.create(UInt64(size))
+    let mapping = try memory.map([.read, .write])
+    let ring = RingMemory(
+      unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())
+    return (memory, ring)
   }
 
   private func store64(_ value: UInt64, at offset: UInt64) {

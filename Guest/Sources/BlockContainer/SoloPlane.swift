@@ -71,7 +71,7 @@ final class SoloPlane: BlockPlane {
     self.wake = wake
     let memory = try MemoryObject.create(UInt64(Self.poolPages) * AddressSpace.pageSize)
     let mapping = try memory.map([.read, .write])
-    guard let ring = device.queueRing, let queue = Self.queue(device, ring) else { throw .badArgument }
+    guard let queue = Self.queue(device) else { throw .badArgument }
     self.device = device
     self.queue = queue
     pool = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())
@@ -96,10 +96,14 @@ final class SoloPlane: BlockPlane {
     }
   }
 
-  private static func queue(_ device: ControlledDevice, _ ring: RingMemory) -> BlockQueue? {
+  private static func queue(_ device: ControlledDevice) -> BlockQueue? {
     let state = device.state
-    guard let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments) else { return nil }
-    return BlockQueue(memory: ring, layout: layout, features: state.features, segmentLimit: state.segmentLimit)
+    guard let ring = device.queueRing, let completions = device.completionRing,
+      let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments)
+    else { return nil }
+    return BlockQueue(
+      memory: ring, completions: completions, layout: layout, features: state.features,
+      segmentLimit: state.segmentLimit)
   }
 
   var geometry: BlockGeometry {
@@ -254,7 +258,7 @@ final class SoloPlane: BlockPlane {
     // What was finished but not taken is in the server's table still, so it is submitted again like the rest.
     finished.removeAll()
     resets += 1
-    guard !device.state.isLost, let ring = device.queueRing, let fresh = Self.queue(device, ring) else {
+    guard !device.state.isLost, let fresh = Self.queue(device) else {
       news = .lost
       return
     }
@@ -268,5 +272,6 @@ final class SoloPlane: BlockPlane {
     return taken
   }
 
-  func answer(_ message: inout Message, badge: UInt64) -> Bool { false }
+  /// Clients cannot watch the device: their data still has to be copied when it is done.
+  var completionMemory: (memory: MemoryObject, queueSize: Int)? { nil }
 }

@@ -8,6 +8,8 @@
 //   detach    (4, session)                            → status; waits for what is in flight
 //   report    (5)                                     → status, resets, doorbells, interrupts, requests
 //   owner     (6, session) with the client's process  → status; the session ends with the process. Right needed: observe
+//   completions (7)                                   → status, queue size, with the device's used ring and status bytes
+//                                                       (read-only), where clients may watch the device themselves
 
 /// Number of a call; word 0 of the message.
 public enum BlockCall: UInt64, Sendable {
@@ -18,6 +20,7 @@ public enum BlockCall: UInt64, Sendable {
   case detach = 4
   case report = 5
   case owner = 6
+  case completions = 7
 }
 
 /// Word 0 of the reply.

@@ -3,10 +3,17 @@
 // Layout, little endian, offsets in bytes. Indices run freely and are taken modulo the number of entries.
 //   0x000  client: submission tail (u32)          0x040  driver: submission head (u32)
 //   0x080  driver: completion tail (u32)          0x0c0  client: completion head (u32)
-//   0x100  driver: state (u32, `BlockDriverState`)
 //   0x140  driver: counters, 64 bits each: doorbells, interrupts, polls that found nothing, requests, resets
 //   0x1000 submission entries, 32 bytes: operation u8, 7 reserved, sector u64, region offset u64, length u32, tag u32
 //   then   completion entries, 16 bytes: tag u32, status u32, bytes u32, reserved u32
+//   then   driver: slot table, 1024 entries of 64 bits: tag | used index << 32 | 1 << 48 while the slot of the device's queue
+//          holds the request with this tag
+//
+// Early completions. A twin may show its clients the device's used ring and status bytes, read-only (`DeviceView`). A
+// client then sees in the used ring that a request is over without anybody having been called or woken: the slot table
+// says which request a used element means. An element at index i means the request in the table if i is not before the
+// used index noted there, which is how far the driver had come when it gave the slot to the request. The completion
+// ring has the last word: each request appears there too, later, and the client skips what it has seen already.
 //
 // Sectors are 512 bytes. The data of a request lies in the client's region, a second memory object that the client grants
 // to the driver; requests name it by offset, so a driver checks two numbers and adds a base. Neither side believes what
@@ -39,14 +46,6 @@ public enum BlockStatus: UInt32, Sendable {
   case readOnly = 5
   /// The device has failed and could not be brought back.
   case deviceLost = 6
-}
-
-/// What the driver is doing, for clients that would like to save a call.
-public enum BlockDriverState {
-  /// Only a call makes the driver look at the submission ring.
-  public static let needsCall: UInt32 = 0
-  /// The driver watches the submission ring: no call is needed while this stands.
-  public static let polling: UInt32 = 1
 }
 
 /// One request.
@@ -109,7 +108,6 @@ public struct BlockRingLayout: Equatable, Sendable {
   public static let submissionHead = 0x040
   public static let completionTail = 0x080
   public static let completionHead = 0x0c0
-  public static let state = 0x100
   public static let counters = 0x140
   public static let submissions = 0x1000
   /// Entries of each ring, a power of two.
@@ -122,8 +120,29 @@ public struct BlockRingLayout: Equatable, Sendable {
   }
 
   public var completions: Int { Self.submissions + entries * 32 }
+  public var slots: Int { completions + entries * 16 }
+  public static let slotCount = 1024
   /// Bytes of the whole, without rounding to pages.
-  public var byteCount: Int { completions + entries * 16 }
+  public var byteCount: Int { slots + Self.slotCount * 8 }
+}
+
+/// The device's used ring and status bytes as a client sees them, read-only.
+public struct DeviceView {
+  let memory: RingMemory
+  let size: Int
+  let statuses: Int
+  /// Elements before this index have been looked at.
+  var seen: UInt16
+
+  /// The completion memory of a queue of `queueSize` entries (a power of two); nil if the memory is too short.
+  public init?(memory: RingMemory, queueSize: Int) {
+    guard queueSize > 0, queueSize <= BlockRingLayout.slotCount, queueSize & (queueSize - 1) == 0 else { return nil }
+    statuses = BlockQueueLayout.statuses(queueSize: queueSize)
+    guard memory.byteCount >= statuses + queueSize else { return nil }
+    self.memory = memory
+    size = queueSize
+    seen = memory.load16(2)
+  }
 }
 
 /// The client's end of the rings.
@@ -132,26 +151,54 @@ public struct BlockClientRings: ~Copyable {
   private let layout: BlockRingLayout
   private var submissionTail: UInt32 = 0
   private var completionHead: UInt32 = 0
-  /// Requests submitted and not yet taken back.
+
+  /// What is behind a tag on the wire: entry number in the low 16 bits, use of the entry above.
+  private struct Entry {
+    var use: UInt16 = 0
+    var state = State.free
+    var tag: UInt32 = 0
+    var length: UInt32 = 0
+    enum State { case free, inFlight, early }
+  }
+  private var table: [Entry] = []
+  private var free: [Int] = []
+  private var view: DeviceView?
+
+  /// Requests submitted whose results have not been taken.
   public private(set) var inFlight = 0
+  /// Requests whose results have been taken early, so that the completion ring has yet to repeat them.
+  public private(set) var earlyCount = 0
 
   /// Rings in zeroed `memory`, which must be at least as long as the layout says.
   public init?(memory: RingMemory, layout: BlockRingLayout) {
     guard memory.byteCount >= layout.byteCount else { return nil }
     self.memory = memory
     self.layout = layout
+    for index in 0..<layout.entries {
+      table.append(Entry())
+      free.append(index)
+    }
   }
 
-  public var hasRoom: Bool { inFlight < layout.entries }
+  /// From now on looks at the device's used ring too.
+  public mutating func use(_ view: DeviceView) { self.view = view }
+  public var seesDevice: Bool { view != nil }
+
+  public var hasRoom: Bool { !free.isEmpty }
 
   /// Puts a request into the submission ring; the driver sees it at its next look.
   public mutating func submit(_ request: BlockRequest) throws(BlockInterfaceError) {
-    guard hasRoom else { throw .full }
+    guard let index = free.popLast() else { throw .full }
+    table[index].use &+= 1
+    table[index].state = .inFlight
+    table[index].tag = request.tag
+    table[index].length = request.length
+    let wireTag = UInt64(index) | UInt64(table[index].use) << 16
     let entry = BlockRingLayout.submissions + Int(submissionTail) % layout.entries * 32
     memory.store64(UInt64(request.operation.rawValue), at: entry)
     memory.store64(request.sector, at: entry + 8)
     memory.store64(request.offset, at: entry + 16)
-    memory.store64(UInt64(request.length) | UInt64(request.tag) << 32, at: entry + 24)
+    memory.store64(UInt64(request.length) | wireTag << 32, at: entry + 24)
     submissionTail &+= 1
     inFlight += 1
     memory.store32(submissionTail, at: BlockRingLayout.submissionTail)
@@ -159,27 +206,82 @@ public struct BlockClientRings: ~Copyable {
 
   /// The next finished request, or nil; needs no call.
   public mutating func nextResult() throws(BlockInterfaceError) -> BlockResult? {
-    let ready = memory.load32(BlockRingLayout.completionTail) &- completionHead
-    guard ready != 0 else { return nil }
-    guard Int(ready) <= inFlight else { throw .badIndex }
-    let entry = layout.completions + Int(completionHead) % layout.entries * 16
-    let first = memory.load64(entry)
-    let bytes = memory.load32(entry + 8)
-    guard let status = BlockStatus(rawValue: UInt32(first >> 32)) else { throw .badCompletion }
-    completionHead &+= 1
-    inFlight -= 1
-    memory.store32(completionHead, at: BlockRingLayout.completionHead)
-    return BlockResult(tag: UInt32(truncatingIfNeeded: first), status: status, bytes: bytes)
+    while true {
+      let ready = memory.load32(BlockRingLayout.completionTail) &- completionHead
+      guard ready != 0 else { break }
+      guard Int(ready) <= inFlight + earlyCount else { throw .badIndex }
+      let entry = layout.completions + Int(completionHead) % layout.entries * 16
+      let first = memory.load64(entry)
+      let bytes = memory.load32(entry + 8)
+      guard let status = BlockStatus(rawValue: UInt32(first >> 32)), let index = index(of: first) else {
+        throw .badCompletion
+      }
+      completionHead &+= 1
+      memory.store32(completionHead, at: BlockRingLayout.completionHead)
+      let wasEarly = table[index].state == .early
+      table[index].state = .free
+      free.append(index)
+      if wasEarly {
+        earlyCount -= 1
+        continue
+      }
+      inFlight -= 1
+      return BlockResult(tag: table[index].tag, status: status, bytes: bytes)
+    }
+    return nextEarly()
   }
 
-  /// Results that wait in the ring.
+  /// The table entry of a tag on the wire that is in use; nil for any other.
+  private func index(of tag: UInt64) -> Int? {
+    let index = Int(tag & 0xffff)
+    guard index < table.count, table[index].state != .free, table[index].use == UInt16(tag >> 16 & 0xffff) else {
+      return nil
+    }
+    return index
+  }
+
+  /// The next result that only the device's used ring shows so far.
+  private mutating func nextEarly() -> BlockResult? {
+    guard let view else { return nil }
+    let device = view.memory
+    while true {
+      let current = device.load16(2)
+      var place = self.view?.seen ?? current
+      if current == place { return nil }
+      // Further behind than the ring is long: what has been overwritten comes by the completion ring.
+      if Int(current &- place) > view.size { place = current &- UInt16(view.size) }
+      self.view?.seen = place &+ 1
+      let slot = device.load32(4 + Int(place) % view.size * 8)
+      guard slot < UInt32(view.size) else { continue }
+      let noted = memory.load64(layout.slots + Int(slot) * 8)
+      guard noted >> 48 & 1 != 0, place &- UInt16(noted >> 32 & 0xffff) < 0x8000, let index = index(of: noted),
+        table[index].state == .inFlight
+      else { continue }
+      let status = device.load8(view.statuses + Int(slot))
+      // Still the same request, and the element not overwritten meanwhile: then the status is this request's.
+      guard memory.load64(layout.slots + Int(slot) * 8) == noted, Int(device.load16(2) &- place) <= view.size,
+        status <= 2
+      else { continue }
+      table[index].state = .early
+      inFlight -= 1
+      earlyCount += 1
+      let result: BlockStatus = status == 0 ? .success : status == 1 ? .inputOutputError : .unsupported
+      return BlockResult(tag: table[index].tag, status: result, bytes: status == 0 ? table[index].length : 0)
+    }
+  }
+
+  /// Results that wait in the completion ring.
   public var readyCount: Int { Int(memory.load32(BlockRingLayout.completionTail) &- completionHead) }
 
-  /// Whether the driver will see submissions without a call. Ordered after the submission.
-  public var driverIsPolling: Bool {
-    RingMemory.fullFence()
-    return memory.load32(BlockRingLayout.state) == BlockDriverState.polling
+  /// Whether `nextResult` may find something; cheap.
+  public var mayHaveResults: Bool {
+    if readyCount > 0 { return true }
+    guard let view else { return false }
+    return view.memory.load16(2) != view.seen
   }
+
+  /// Whether the driver has yet to take submissions.
+  public var hasUntaken: Bool { memory.load32(BlockRingLayout.submissionHead) != submissionTail }
 
   public func counter(_ counter: BlockCounter) -> UInt64 {
     memory.load64(BlockRingLayout.counters + counter.rawValue * 8)
@@ -247,13 +349,20 @@ public struct BlockDriverRings: ~Copyable {
     memory.store32(completionTail, at: BlockRingLayout.completionTail)
   }
 
+  /// Notes that the device's slot holds the request with `tag`, submitted when completions up to `usedIndex` were taken.
+  public func noteSlot(_ slot: Int, tag: UInt32, usedIndex: UInt16) {
+    guard (0..<BlockRingLayout.slotCount).contains(slot) else { return }
+    memory.store64(UInt64(tag) | UInt64(usedIndex) << 32 | 1 << 48, at: layout.slots + slot * 8)
+  }
+
+  /// The slot holds no request of this client any more: before it is given to another.
+  public func clearSlot(_ slot: Int) {
+    guard (0..<BlockRingLayout.slotCount).contains(slot) else { return }
+    memory.store64(0, at: layout.slots + slot * 8)
+  }
+
   /// Completions that the client has not taken yet; more than the ring holds if the client lies.
   public var untaken: Int { Int(completionTail &- memory.load32(BlockRingLayout.completionHead)) }
-
-  public func setState(_ state: UInt32) {
-    memory.store32(state, at: BlockRingLayout.state)
-    RingMemory.fullFence()
-  }
 
   public func setCounter(_ counter: BlockCounter, _ value: UInt64) {
     memory.store64(value, at: BlockRingLayout.counters + counter.rawValue * 8)

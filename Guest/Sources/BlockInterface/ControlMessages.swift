@@ -6,9 +6,11 @@
 //   attach       (0)              → state, with the memory of the request queue
 //   synchronise  (1, generation)  → state
 //   failed       (2, generation)  → state, after the container has reset and set up the device again
+//   completions  (3)              → state, with the completion memory: used ring and status bytes
 //
 // State, words of the reply: 0 status (0 working, 1 lost), 1 sectors, 2 block size | abilities << 32, 3 queue size | data
-// segments << 16 | segment limit << 32, 4 negotiated features, 5 guest-physical address of the queue memory, 6 generation.
+// segments << 16 | segment limit << 32, 4 negotiated features, 5 guest-physical address of the queue memory, 6 generation, 7 guest-physical
+// address of the completion memory.
 // The generation grows whenever the device has been set up anew: then all rings are empty, and the twin submits again
 // what was in flight.
 
@@ -17,6 +19,7 @@ public enum ControlCall: UInt64, Sendable {
   case attach = 0
   case synchronise = 1
   case failed = 2
+  case completions = 3
 }
 
 /// Bits of the twin's notification.
@@ -38,6 +41,8 @@ public struct DeviceState: Equatable, Sendable {
   public var features: UInt64
   /// Guest-physical address of the queue memory.
   public var queueAddress: UInt64
+  /// Guest-physical address of the completion memory.
+  public var completionAddress: UInt64
   public var generation: UInt64
 
   public init() {
@@ -48,6 +53,7 @@ public struct DeviceState: Equatable, Sendable {
     segmentLimit = 0
     features = 0
     queueAddress = 0
+    completionAddress = 0
     generation = 0
   }
 
@@ -60,6 +66,7 @@ public struct DeviceState: Equatable, Sendable {
     put(4, features)
     put(5, queueAddress)
     put(6, generation)
+    put(7, completionAddress)
   }
 
   /// The state that the words of a reply tell.
@@ -75,5 +82,6 @@ public struct DeviceState: Equatable, Sendable {
     features = word(4)
     queueAddress = word(5)
     generation = word(6)
+    completionAddress = word(7)
   }
 }

@@ -16,6 +16,8 @@ public struct BlockRegion {
 /// What became of a submission.
 public enum PlaneSubmission {
   case accepted
+  /// Accepted into this slot of a device queue that clients may watch, when completions up to `usedIndex` were taken.
+  case acceptedInSlot(Int, usedIndex: UInt16)
   /// No room now; there will be after a completion.
   case full
   /// Over already, or refused.
@@ -67,6 +69,7 @@ public protocol BlockPlane: AnyObject {
   func handle(events: UInt64)
   /// Takes what happened to the device since the last call.
   func takeState() -> PlaneState
-  /// A call that the block interface does not know, for the owner's other duties; nil: not known there either.
-  func answer(_ message: inout Message, badge: UInt64) -> Bool
+  /// The device's used ring and status bytes, to be shown to clients read-only, and the size of the queue; nil where
+  /// completions need the driver's own work.
+  var completionMemory: (memory: MemoryObject, queueSize: Int)? { get }
 }

@@ -53,6 +53,8 @@ private final class Session {
 private struct InFlight {
   var session: Session?
   var request: BlockRequest
+  /// The device's slot, where the client has been told of it; else -1.
+  var slot = -1
 }
 
 public final class BlockServer<Plane: BlockPlane> {
@@ -141,8 +143,13 @@ public final class BlockServer<Plane: BlockPlane> {
     case .restarted:
       for token in requests.indices {
         guard let session = requests[token].session, let region = session.region else { continue }
-        if case .finished(let status) = plane.submit(requests[token].request, region: region, token: token) {
-          finish(PlaneCompletion(token: token, status: status))
+        if requests[token].slot >= 0 { session.rings.clearSlot(requests[token].slot) }
+        switch plane.submit(requests[token].request, region: region, token: token) {
+        case .finished(let status): finish(PlaneCompletion(token: token, status: status))
+        case .acceptedInSlot(let slot, let usedIndex): note(token, slot, usedIndex)
+        case .accepted: break
+        // There was room before the restart, so there is now; a device that came back smaller loses the rest.
+        case .full: finish(PlaneCompletion(token: token, status: .inputOutputError))
         }
       }
       return true
@@ -201,6 +208,9 @@ public final class BlockServer<Plane: BlockPlane> {
       while true {
         switch plane.submit(request, region: region, token: token) {
         case .accepted: return true
+        case .acceptedInSlot(let slot, let usedIndex):
+          note(token, slot, usedIndex)
+          return true
         case .finished(let status):
           finish(PlaneCompletion(token: token, status: status))
           return true
@@ -217,6 +227,13 @@ public final class BlockServer<Plane: BlockPlane> {
     }
   }
 
+  /// Tells the client which slot of the device has the request.
+  private func note(_ token: Int, _ slot: Int, _ usedIndex: UInt16) {
+    requests[token].slot = slot
+    guard let session = requests[token].session else { return }
+    session.rings.noteSlot(slot, tag: requests[token].request.tag, usedIndex: usedIndex)
+  }
+
   /// The next completion, waited for actively; nil if the device brings none for ten seconds.
   private func waitForCompletion() -> PlaneCompletion? {
     let deadline = Clock.now + Clock.frequency * 10
@@ -230,6 +247,7 @@ public final class BlockServer<Plane: BlockPlane> {
   private func finish(_ completion: PlaneCompletion) {
     guard requests.indices.contains(completion.token), let session = requests[completion.token].session else { return }
     let request = requests[completion.token].request
+    if requests[completion.token].slot >= 0 { session.rings.clearSlot(requests[completion.token].slot) }
     requests[completion.token].session = nil
     freeTokens.append(completion.token)
     session.rings.complete(
@@ -340,7 +358,8 @@ public final class BlockServer<Plane: BlockPlane> {
 
   private func answer(_ message: inout Message, badge: UInt64) {
     guard let call = BlockCall(rawValue: message[0]) else {
-      if !plane.answer(&message, badge: badge) { message = Message(BlockReply.badCall.rawValue) }
+      message.received?.close()
+      message = Message(BlockReply.badCall.rawValue)
       return
     }
     let handle = message.received
@@ -361,6 +380,13 @@ public final class BlockServer<Plane: BlockPlane> {
     case .region:
       message = Message(addRegion(session(first, badge: badge), memory: handle).rawValue)
       return
+    case .completions:
+      guard let shown = plane.completionMemory else {
+        message = Message(BlockReply.badCall.rawValue)
+        break
+      }
+      message[1] = UInt64(shown.queueSize)
+      message.pass(shown.memory.handle, [.read])
     case .enter, .detach:
       guard let session = session(first, badge: badge), session.waiter == nil else {
         message = Message(BlockReply.noSuchSession.rawValue)
@@ -408,7 +434,6 @@ public final class BlockServer<Plane: BlockPlane> {
       let session = Session(
         identifier: nextIdentifier, badge: badge, rings: rings, mapping: mapping, memory: memory)
       nextIdentifier += 1
-      session.rings.setState(BlockDriverState.needsCall)
       sessions.append(session)
       return Message(BlockReply.done.rawValue, session.identifier)
     } catch {

@@ -12,6 +12,8 @@ final class TwinPlane: BlockPlane {
   private var state: DeviceState
   private var news = PlaneState.working
   private let queueMemory: RingMemory
+  private let completions: RingMemory
+  private let completionObject: MemoryObject
 
   let pollTicks: UInt64
   private let polls: Bool
@@ -25,17 +27,26 @@ final class TwinPlane: BlockPlane {
     try control.call(&message)
     let state = DeviceState { message[$0] }
     guard !state.isLost, let memory = message.received else { throw .notFound }
+    message = Message(ControlCall.completions.rawValue)
+    try control.call(&message)
+    guard let completionHandle = message.received else { throw .notFound }
+    let completionMapping = try MemoryObject(completionHandle).map([.read, .write])
+    let completions = RingMemory(
+      unsafeBase: completionMapping.base, byteCount: completionMapping.size, physical: state.completionAddress)
     let mapping = try MemoryObject(memory).map([.read, .write])
     let ring = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: state.queueAddress)
     guard let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments),
       let queue = BlockQueue(
-        memory: ring, layout: layout, features: state.features, segmentLimit: state.segmentLimit)
+        memory: ring, completions: completions, layout: layout, features: state.features,
+        segmentLimit: state.segmentLimit)
     else { throw .badArgument }
     self.control = control
     self.access = access
     self.state = state
     self.queue = queue
     queueMemory = ring
+    self.completions = completions
+    completionObject = MemoryObject(completionHandle)
     self.polls = polls
     // Longer than a disk takes for a request; then the processor is better used by others.
     pollTicks = polls ? Clock.ticks(microseconds: 5000) : 0
@@ -59,10 +70,11 @@ final class TwinPlane: BlockPlane {
     case .writeZeroes: type = .writeZeroes
     }
     do throws(SubmitError) {
-      try queue.submit(
+      let usedIndex = queue.takenIndex
+      let slot = try queue.submit(
         type, sector: request.sector, address: region.physical + request.offset, length: request.length,
         tag: UInt64(token))
-      return .accepted
+      return .acceptedInSlot(slot, usedIndex: usedIndex)
     } catch { return error == .full ? .full : .finished(.invalid) }
   }
 
@@ -119,7 +131,8 @@ final class TwinPlane: BlockPlane {
     resets += 1
     guard let layout = BlockQueueLayout(size: next.queueSize, dataSegments: next.dataSegments),
       let fresh = BlockQueue(
-        memory: queueMemory, layout: layout, features: next.features, segmentLimit: next.segmentLimit)
+        memory: queueMemory, completions: completions, layout: layout, features: next.features,
+        segmentLimit: next.segmentLimit)
     else {
       lose()
       return
@@ -139,5 +152,5 @@ final class TwinPlane: BlockPlane {
     return taken
   }
 
-  func answer(_ message: inout Message, badge: UInt64) -> Bool { false }
+  var completionMemory: (memory: MemoryObject, queueSize: Int)? { (completionObject, state.queueSize) }
 }

@@ -37,12 +37,19 @@ public struct BlockCompletion: Equatable, Sendable {
   public let written: UInt32
 }
 
-/// Memory of a block queue: the virtqueue and, for each slot, request header and status byte.
+/// Memory of a block queue: the virtqueue with the slots' request headers, and apart from it what the device writes: used
+/// ring and status bytes. The second part names no addresses or sectors, so clients may be shown it read-only.
 public struct BlockQueueLayout {
   public let queue: QueueLayout
-  /// Offset of the slots' headers: 16 bytes header, 16 bytes range (discard), one status byte, padding; 64 bytes each.
+  /// Offset of the slots' headers: 16 bytes header, 16 bytes range (discard), padding; 64 bytes each.
   public let headers: Int
   public let byteCount: Int
+  /// The completion memory: used ring, then from here one status byte a slot.
+  public var statuses: Int { Self.statuses(queueSize: queue.size) }
+  public var completionByteCount: Int { statuses + queue.size }
+
+  /// Offset of the status bytes in the completion memory of a queue of this size.
+  public static func statuses(queueSize: Int) -> Int { (6 + queueSize * 8 + 63) & ~63 }
 
   /// `dataSegments` is how many pieces the data of one request may have.
   public init?(size: Int, dataSegments: Int) {
@@ -57,19 +64,26 @@ public struct BlockQueueLayout {
 public struct BlockQueue: ~Copyable {
   private var queue: SplitQueue
   private let memory: RingMemory
+  private let completions: RingMemory
   private let layout: BlockQueueLayout
   private var tags: [UInt64]
   /// The longest data segment that the device takes, in bytes (SIZE_MAX).
   private let segmentLimit: UInt32
 
-  public init?(memory: RingMemory, layout: BlockQueueLayout, features: UInt64, segmentLimit: UInt32) {
-    guard memory.byteCount >= layout.byteCount, segmentLimit >= 512,
+  /// A queue in `memory` and `completions`, both as long as the layout says; both are cleared.
+  public init?(
+    memory: RingMemory, completions: RingMemory, layout: BlockQueueLayout, features: UInt64, segmentLimit: UInt32
+  ) {
+    guard memory.byteCount >= layout.byteCount, completions.byteCount >= layout.completionByteCount,
+      segmentLimit >= 512,
       let queue = SplitQueue(
-        memory: memory, layout: layout.queue, indirect: features & VirtioFeature.indirectDescriptors != 0,
+        memory: memory, usedMemory: completions, layout: layout.queue,
+        indirect: features & VirtioFeature.indirectDescriptors != 0,
         eventIndex: features & VirtioFeature.eventIndex != 0)
     else { return nil }
     self.queue = queue
     self.memory = memory
+    self.completions = completions
     self.layout = layout
     self.segmentLimit = segmentLimit
     tags = [UInt64](repeating: 0, count: layout.queue.size)
@@ -81,13 +95,18 @@ public struct BlockQueue: ~Copyable {
   public var slotCount: Int { queue.slotCount }
   public var hasUsed: Bool { queue.hasUsed }
 
+  /// The used index up to which completions have been taken.
+  public var takenIndex: UInt16 { queue.takenIndex }
+
   /// The longest data that one request can carry, in bytes.
   public var maximumTransfer: UInt64 { UInt64(segmentLimit) * UInt64(layout.queue.tableEntries - 2) }
 
-  /// Puts a request into the ring: `length` bytes at guest-physical `address`, from `sector` (512 bytes each) on.
+  /// Puts a request into the ring: `length` bytes at guest-physical `address`, from `sector` (512 bytes each) on. Returns
+  /// the slot it took.
+  @discardableResult
   public mutating func submit(
     _ type: BlockRequestType, sector: UInt64, address: UInt64, length: UInt32, tag: UInt64
-  ) throws(SubmitError) {
+  ) throws(SubmitError) -> Int {
     guard let slot = queue.nextSlot else { throw .full }
     guard UInt64(length) <= maximumTransfer else { throw .badSegments }
     let header = layout.headers + slot * 64
@@ -104,21 +123,23 @@ public struct BlockQueue: ~Copyable {
     } else {
       memory.store64(sector, at: header + 8)
     }
-    memory.store8(0xff, at: header + 32)
+    completions.store8(0xff, at: layout.statuses + slot)
     let physical = memory.physical + UInt64(header)
+    let statusAddress = completions.physical + UInt64(layout.statuses + slot)
     let limit = segmentLimit
     let pieces = Int((UInt64(data) + UInt64(limit) - 1) / UInt64(limit))
     let deviceWrites = type == .read || type == .getIdentity
     let count = rangeSegment ? 3 : pieces + 2
     _ = try queue.publish(count: count) { index in
       if index == 0 { return QueueSegment(address: physical, length: 16, deviceWrites: false) }
-      if index == count - 1 { return QueueSegment(address: physical + 32, length: 1, deviceWrites: true) }
+      if index == count - 1 { return QueueSegment(address: statusAddress, length: 1, deviceWrites: true) }
       if rangeSegment { return QueueSegment(address: physical + 16, length: 16, deviceWrites: false) }
       let start = UInt32(index - 1) * limit
       return QueueSegment(
         address: address + UInt64(start), length: min(limit, data - start), deviceWrites: deviceWrites)
     }
     tags[slot] = tag
+    return slot
   }
 
   /// Whether to ring the doorbell for what was submitted since the last call.
@@ -127,7 +148,7 @@ public struct BlockQueue: ~Copyable {
   /// The next finished request, or nil.
   public mutating func nextCompletion() throws(QueueError) -> BlockCompletion? {
     guard let chain = try queue.nextUsed() else { return nil }
-    let status = memory.load8(layout.headers + chain.slot * 64 + 32)
+    let status = completions.load8(layout.statuses + chain.slot)
     return BlockCompletion(
       tag: tags[chain.slot], status: status <= 2 ? status : 1, written: chain.written == 0 ? 0 : chain.written - 1)
   }

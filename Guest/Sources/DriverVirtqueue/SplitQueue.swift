@@ -53,6 +53,8 @@ public struct QueueLayout: Equatable, Sendable {
   public let tables: Int
   /// Length in bytes of everything.
   public let byteCount: Int
+  /// Length in bytes of the used ring.
+  public var usedByteCount: Int { 6 + size * 8 }
 
   /// A queue of `size` entries, a power of two up to 1024, each with room for `tableEntries` segments (1...64).
   public init?(size: Int, tableEntries: Int) {
@@ -73,6 +75,8 @@ public struct QueueLayout: Equatable, Sendable {
 /// cannot be, after which the owner stops using the queue and reports the device.
 public struct SplitQueue: ~Copyable {
   private let memory: RingMemory
+  /// The used ring, which may lie in memory of its own: clients may be shown it without the descriptors.
+  private let usedMemory: RingMemory
   public let layout: QueueLayout
   private let indirect: Bool
   private let eventIndex: Bool
@@ -89,11 +93,17 @@ public struct SplitQueue: ~Copyable {
   private var announcedIndex: UInt16 = 0
   private var usedIndex: UInt16 = 0
 
-  /// A queue in `memory`, which must be as long as the layout says; the memory is cleared.
-  public init?(memory: RingMemory, layout: QueueLayout, indirect: Bool, eventIndex: Bool) {
+  /// A queue in `memory`, which must be as long as the layout says, with its used ring in `usedMemory` (nil: at its place
+  /// in `memory`). The memory is cleared.
+  public init?(
+    memory: RingMemory, usedMemory: RingMemory? = nil, layout: QueueLayout, indirect: Bool, eventIndex: Bool
+  ) {
     let slots = indirect ? layout.size : layout.size / layout.tableEntries
     guard memory.byteCount >= layout.byteCount, slots > 0 else { return nil }
+    let used = usedMemory ?? memory.part(layout.used, layout.usedByteCount)
+    guard used.byteCount >= layout.usedByteCount else { return nil }
     self.memory = memory
+    self.usedMemory = used
     self.layout = layout
     self.indirect = indirect
     self.eventIndex = eventIndex
@@ -107,13 +117,14 @@ public struct SplitQueue: ~Copyable {
   public var addresses: (descriptors: UInt64, available: UInt64, used: UInt64) {
     (
       memory.physical, memory.physical + UInt64(layout.available),
-      memory.physical + UInt64(layout.used)
+      usedMemory.physical
     )
   }
 
   /// Forgets everything in flight and clears the rings: only after the device or the queue has been reset.
   public mutating func reset() {
     memory.clear(0, layout.byteCount)
+    usedMemory.clear(0, layout.usedByteCount)
     freeSlots.removeAll(keepingCapacity: true)
     writable.removeAll(keepingCapacity: true)
     var slot = slotCount
@@ -183,26 +194,29 @@ public struct SplitQueue: ~Copyable {
     RingMemory.fullFence()
     announcedIndex = availableIndex
     if eventIndex {
-      let event = memory.load16(layout.used + 4 + layout.size * 8)
+      let event = usedMemory.load16(4 + layout.size * 8)
       return availableIndex &- event &- 1 < availableIndex &- old
     }
-    return memory.load16(layout.used) & 1 == 0
+    return usedMemory.load16(0) & 1 == 0
   }
+
+  /// The used index up to which completions have been taken.
+  public var takenIndex: UInt16 { usedIndex }
 
   // MARK: Completion
 
   /// Whether the device has finished something that `nextUsed` would return; reads one word.
-  public var hasUsed: Bool { memory.load16(layout.used + 2) != usedIndex }
+  public var hasUsed: Bool { usedMemory.load16(2) != usedIndex }
 
   /// The next finished request, in the device's order, or nil.
   public mutating func nextUsed() throws(QueueError) -> UsedChain? {
-    let current = memory.load16(layout.used + 2)
+    let current = usedMemory.load16(2)
     let ready = current &- usedIndex
     guard ready != 0 else { return nil }
     guard Int(ready) <= inFlight else { throw .usedIndexOutOfRange(used: current, inFlight: inFlight) }
-    let element = layout.used + 4 + Int(usedIndex) % layout.size * 8
-    let id = memory.load32(element)
-    let length = memory.load32(element + 4)
+    let element = 4 + Int(usedIndex) % layout.size * 8
+    let id = usedMemory.load32(element)
+    let length = usedMemory.load32(element + 4)
     let slot = indirect ? Int(id) : Int(id) / layout.tableEntries
     guard slot < slotCount, indirect || Int(id) % layout.tableEntries == 0, writable[slot] != Self.notInFlight else {
       throw .unknownChain(id: id)
@@ -224,7 +238,7 @@ public struct SplitQueue: ~Copyable {
       memory.store16(0, at: layout.available)
     }
     RingMemory.fullFence()
-    let ready = memory.load16(layout.used + 2) &- usedIndex
+    let ready = usedMemory.load16(2) &- usedIndex
     return ready >= (eventIndex ? wanted : 1)
   }
 

@@ -66,5 +66,5 @@ final class MemoryPlane: BlockPlane {
   func disarmInterrupt() {}
   func handle(events: UInt64) {}
   func takeState() -> PlaneState { .working }
-  func answer(_ message: inout Message, badge: UInt64) -> Bool { false }
+  var completionMemory: (memory: MemoryObject, queueSize: Int)? { nil }
 }
