@@ -253,7 +253,11 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
   /// Where a guest-virtual address lies: by the thread's page tables; before the kernel has its own, by where its
   /// segments are linked and loaded.
   func physical(_ address: UInt64, _ processor: VirtualCPU) -> GuestAddress? {
-    if let found = processor.pageWalk(in: memory).translate(address) { return found.physical }
+    processor.pageWalk(in: memory).translate(address)?.physical ?? linkedPlace(address)
+  }
+
+  /// Where the loader has put the kernel's byte that is linked at a guest-virtual address.
+  private func linkedPlace(_ address: UInt64) -> GuestAddress? {
     for segment in machine.bootPlan?.segments ?? []
     where address >= segment.virtualAddress && address - segment.virtualAddress < segment.count {
       return GuestAddress(segment.address + (address - segment.virtualAddress))
@@ -308,24 +312,28 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
   func insert(_ breakpoint: Breakpoint, thread: ThreadIdentifier) throws(DebugTargetError) {
     let processor = try processor(thread)
     let failure = state.withLock { state -> DebugTargetError? in
-      switch breakpoint.kind {
-      case .software:
+      if breakpoint.kind == .software {
         plant(breakpoint.address, processor, &state)
         return nil
-      case .hardware where isUserPage(breakpoint.address, processor):
+      }
+      guard DebugSettings.condition(of: breakpoint) != nil else { return .unsupported }
+      guard !state.hardware.contains(breakpoint) else { return nil }
+      let hasRoom = state.hardware.count < capability.userDebugRegisters
+      guard capability.isEmulated else {
+        guard hasRoom else { return .failed("all \(capability.userDebugRegisters) debug registers are taken") }
+        state.hardware.append(breakpoint)
+        return nil
+      }
+      // Watchpoints never hit where ring 0 is emulated, and breakpoints are sure to hit in ring 0 only. Elsewhere, and
+      // when the registers are taken, a trap instruction does the same.
+      guard breakpoint.kind == .hardware else { return .unsupported }
+      let isSure =
+        placeForBreakpoint(breakpoint.address, processor) != nil && !isUserPage(breakpoint.address, processor)
+      if !isSure || !hasRoom {
         state.replaced.insert(breakpoint.address)
         plant(breakpoint.address, processor, &state)
-        return nil
-      case .hardware: break
-      // Watchpoints never hit where ring 0 is emulated.
-      default: if capability.isEmulated { return .unsupported }
       }
-      guard !state.hardware.contains(breakpoint) else { return nil }
-      guard DebugSettings.condition(of: breakpoint) != nil else { return .unsupported }
-      guard state.hardware.count < capability.userDebugRegisters else {
-        return .failed("all \(capability.userDebugRegisters) debug registers are taken")
-      }
-      state.hardware.append(breakpoint)
+      if hasRoom { state.hardware.append(breakpoint) }
       return nil
     }
     if let failure { throw failure }
@@ -343,16 +351,23 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
 
   private func plant(_ address: UInt64, _ processor: VirtualCPU, _ state: inout State) {
     state.breakpoints.insert(address) { address in
-      if let found = physical(address, processor) { return found }
-      return processors.lazy.compactMap { $0.processor.pageWalk(in: self.memory).translate(address)?.physical }.first
+      let ordered = [processor] + processors.map(\.processor).filter { $0 !== processor }
+      return ordered.lazy.compactMap { self.placeForBreakpoint(address, $0) }.first
     }
   }
 
-  /// Whether a hardware breakpoint at this address has to be an `int3`, because it would be in ring 3 of an emulated
-  /// host.
+  /// Where a breakpoint's trap instruction belongs. Under the identity mapping of the start an address says nothing about
+  /// where its program will be, so that there only the kernel's own segments count.
+  private func placeForBreakpoint(_ address: UInt64, _ processor: VirtualCPU) -> GuestAddress? {
+    let walk = processor.pageWalk(in: memory)
+    let isStart = !walk.isPaging || walk.cr3 == machine.bootPlan?.state.cr3
+    return isStart ? linkedPlace(address) : walk.translate(address)?.physical
+  }
+
+  /// Whether ring 3 can execute at this address.
   private func isUserPage(_ address: UInt64, _ processor: VirtualCPU) -> Bool {
-    guard capability.isEmulated, processor.systemRegisters.cr0 >> 31 == 1 else { return false }
-    return processor.pageWalk(in: memory).translate(address)?.isUser ?? false
+    let walk = processor.pageWalk(in: memory)
+    return walk.isPaging && walk.translate(address)?.isUser ?? false
   }
 
   /// Stops the vCPUs for a moment and looks whether addresses of waiting breakpoints are mapped by now.
@@ -365,10 +380,8 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
     for index in running { processors[index].waitUntilParked() }
     state.withLock { state in
       for index in running {
-        let walk = processors[index].processor.pageWalk(in: memory)
-        // Identity mappings of the start, when paging is off or not the kernel's own yet, are not what is waited for.
-        guard walk.isPaging else { continue }
-        state.breakpoints.resolveWaiting { walk.translate($0)?.physical }
+        let processor = processors[index].processor
+        state.breakpoints.resolveWaiting { self.placeForBreakpoint($0, processor) }
       }
     }
     for index in running { processors[index].release() }
