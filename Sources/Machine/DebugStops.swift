@@ -44,7 +44,8 @@ extension MachineDebugTarget: ProcessorDebugger {
       case .notOurs: return (false, nil)
       case .goOn: return (true, nil)
       case .stop(let reason):
-        guard state.isAttached else { return (false, nil) }
+        // Without a debugger a failure is the machine's; a breakpoint that was hit while it left is gone by now.
+        guard state.isAttached else { return (reason != .fault && reason != .illegalInstruction, nil) }
         return (true, beginStop(StopEvent(thread: identifier(thread), reason: reason), &state))
       case .stepDone:
         return (true, finishStep(thread, &state))

@@ -61,7 +61,7 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
   /// Starts the thread that looks for a place for breakpoints whose address is not mapped yet.
   func start() throws(Errno) {
     retryThread = try HostThread(name: "gdb-pending") { [weak self, retry] in
-      while !retry.wait(milliseconds: 20, until: { $0 }) { self?.placeWaitingBreakpoints() }
+      while !retry.wait(milliseconds: 2, until: { $0 }) { self?.placeWaitingBreakpoints() }
     }
   }
 
@@ -136,6 +136,7 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
       state.breakpoints.removeAll()
       state.hardware = []
       state.replaced = []
+      noteWaiting(state)
       state.stepEnd = nil
       state.passing = []
       for index in processors.indices { program(index, &state) }
@@ -166,6 +167,7 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
         }
       }
       state.completion = completion
+      noteWaiting(state)
       isSettled = false
       return nil
     }
@@ -379,11 +381,20 @@ final class MachineDebugTarget: DebugTarget, @unchecked Sendable {
     for index in running { processors[index].hold() }
     for index in running { processors[index].waitUntilParked() }
     state.withLock { state in
-      for index in running {
-        let processor = processors[index].processor
-        state.breakpoints.resolveWaiting { self.placeForBreakpoint($0, processor) }
-      }
+      for index in running { placeBreakpoints(of: processors[index].processor, &state) }
     }
     for index in running { processors[index].release() }
+  }
+
+  func placeBreakpoints(on thread: ProcessorThread) {
+    state.withLock { placeBreakpoints(of: thread.processor, &$0) }
+  }
+
+  private func placeBreakpoints(of processor: VirtualCPU, _ state: inout State) {
+    if state.breakpoints.resolveWaiting(translate: { self.placeForBreakpoint($0, processor) }) { noteWaiting(state) }
+  }
+
+  private func noteWaiting(_ state: borrowing State) {
+    machine.breakpointsWait.store(state.isAttached && state.breakpoints.hasWaiting, ordering: .relaxed)
   }
 }

@@ -50,6 +50,8 @@ public final class Machine: @unchecked Sendable {
   private let ending = Mutex<Ending?>(nil)
   /// Called on a vCPU thread for debug exits and ring-3 traps.
   let debugger = Mutex<(any ProcessorDebugger)?>(nil)
+  /// Whether the debugger has breakpoints whose address was not mapped yet.
+  let breakpointsWait = Atomic<Bool>(false)
   /// Whether vCPUs have AVX, for the debugger's register list.
   private(set) var hasAVX = false
 
@@ -181,12 +183,15 @@ protocol ProcessorDebugger: AnyObject, Sendable {
   /// Ring 3 took #BP or #DB; `frame` is the guest-virtual address of the trap frame (docs/platform.md). Returns
   /// when the kernel shall return to the frame, which may have changed.
   func trapped(frame: UInt64, on thread: ProcessorThread)
+  /// A chance to place breakpoints that wait: the vCPU is out of the guest, its page tables may be new.
+  func placeBreakpoints(on thread: ProcessorThread)
 }
 
 extension Machine: ProcessorEvents {
   func port(
     _ port: UInt16, size: Int, data: UnsafeMutableRawBufferPointer, isWrite: Bool, on thread: ProcessorThread
   ) {
+    if breakpointsWait.load(ordering: .relaxed) { debugger.withLock { $0 }?.placeBreakpoints(on: thread) }
     if isWrite {
       var value: UInt32 = 0
       for (index, byte) in data.enumerated() { value |= UInt32(byte) << (8 * UInt32(index)) }
