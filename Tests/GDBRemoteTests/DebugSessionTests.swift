@@ -276,7 +276,7 @@ final class ScriptedDebugger {
   @Test(arguments: 0..<8 as Range<UInt64>) func damagedPacketsNeverTrapAndAlwaysGetOneAnswer(seed: UInt64) {
     var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15 | 1)
     var debugger = ScriptedDebugger()
-    for _ in 0..<3000 {
+    for _ in 0..<1000 {
       var data = Self.seeds.randomElement(using: &random) ?? []
       for _ in 0..<Int.random(in: 0...4, using: &random) {
         let index = Int.random(in: 0...data.count, using: &random)
