@@ -56,6 +56,12 @@ let package = Package(
     + layer("NetworkLink", ["CLinux", "HostSystem", system, logging])
     + layer("Virtio", ["CLinux", "HostSystem", "GuestMemory", "BlockStorage", "NetworkLink", system, logging])
     + layer("Devices", ["CLinux", "HostSystem", system, logging])
+    + [
+      // A program with nothing but a console, which DevicesTests run on pseudo-terminals.
+      .executableTarget(
+        name: "console-probe", dependencies: ["Devices", "HostSystem"], path: "Tests/ConsoleProbe",
+        swiftSettings: strict)
+    ]
     + layer("DeviceTree", ["CFDT"])
     + layer("Loader", ["CBootROM", "GuestMemory", "DeviceTree", "HostSystem", system])
     + layer("GDBRemote", ["HostSystem", system, logging])

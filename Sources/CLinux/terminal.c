@@ -50,6 +50,7 @@ static void on_stop(int signal_number) {
   raise(signal_number);
   sigprocmask(SIG_UNBLOCK, &stop, &mask); // The process stops here, and goes on here after SIGCONT.
   sigprocmask(SIG_SETMASK, &mask, NULL);
+  if (active) set_mode(&raw); // An orphaned process group does not stop, and then nobody sends SIGCONT.
   sigaction(signal_number, &handler, NULL);
   errno = saved;
 }

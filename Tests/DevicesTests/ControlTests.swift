@@ -192,10 +192,10 @@ import Testing
 
   @Test func clientThatDoesNotReadIsNotReadFromAndLosesNothing() throws {
     let client = try connect()
-    let requests = 400
+    let requests = 60
     writeAll(client.rawValue, (0..<requests).map { "{\"id\":\($0),\"command\":\"stats\"}\n" }.joined())
     for _ in 0..<20 { loop.poll(timeoutMilliseconds: 1) }
-    #expect(target.performed.count < 100, "replies of 50 kB do not pile up without a bound")
+    #expect(target.performed.count < 30, "replies of 50 kB do not pile up without a bound")
     let descriptor = client.rawValue
     var replies = 0
     #expect(
