@@ -145,6 +145,54 @@ enum TestKernel {
       files: ["kernel.elf": TestKernel.elf(extraSegmentAt: address)])
   }
 
+  /// A listening TCP socket on loopback, on a port that was free.
+  private static func withBusyPort(_ body: (UInt16) throws -> Void) throws {
+    let listener = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    defer { close(listener) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    // sockaddr_in begins with the family, as sockaddr does; `length` says how large it is.
+    let result = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { general in
+        bind(listener, general, length) == 0 && listen(listener, 1) == 0 && getsockname(listener, general, &length) == 0
+      }
+    }
+    try #require(result)
+    try body(UInt16(bigEndian: address.sin_port))
+  }
+
+  @Test(.enabled(if: CastorRun.hasKVM))
+  func portInUse() throws {
+    try Self.withBusyPort { port in
+      try Self.check(
+        Self.machine + ["--gdb", "\(port)", "--serial", "none"], .addressInUse, names: "127.0.0.1:\(port)")
+    }
+  }
+
+  @Test(.enabled(if: CastorRun.hasKVM))
+  func controlSocketInUse() throws {
+    let folder = try TestFolder()
+    let monitor = try FakeMonitor(path: folder.path("s"), reply: "")
+    try Self.check(
+      ["run", "--kernel", "kernel.elf", "--serial", "none", "--control", monitor.path], .addressInUse,
+      names: monitor.path)
+  }
+
+  @Test(.enabled(if: CastorRun.hasKVM && getuid() == 0 && access("/dev/net/tun", R_OK | W_OK) == 0))
+  func busyTAP() throws {
+    let descriptor = castor_open("/dev/net/tun", O_RDWR | O_CLOEXEC, 0)
+    defer { close(descriptor) }
+    let name = "castor\(getpid() % 100_000)"
+    // struct ifreq: 16 bytes of name, then IFF_TAP | IFF_NO_PI | IFF_VNET_HDR; TUNSETIFF is _IOW('T', 202, int).
+    var request = [UInt8](repeating: 0, count: 40)
+    request.replaceSubrange(0..<name.utf8.count, with: Array(name.utf8))
+    request.replaceSubrange(16..<18, with: [0x02, 0x50])
+    try #require(request.withUnsafeMutableBytes { castor_ioctl_pointer(descriptor, 0x4004_54ca, $0.baseAddress) } == 0)
+    try Self.check(Self.machine + ["--serial", "none", "--net", name], .tapBusy, names: name)
+  }
+
   @Test(.enabled(if: !CastorRun.hasKVM, "this host has KVM"))
   func aHostWithoutKVM() throws { try Self.check(Self.machine, .noKVM, names: "/dev/kvm") }
 }

@@ -132,6 +132,11 @@ import Testing
     ((try? FileManager.default.contentsOfDirectory(atPath: folder.path())) ?? []).filter { $0.hasSuffix(".yaml") }
   }
 
+  @Test func theReadMeHasTheExitCodes() throws {
+    let text = try String(contentsOf: Self.folder.appending(path: "../README.md"), encoding: .utf8)
+    for line in Castor.exitCodeTable.split(separator: "\n") { #expect(text.contains(line), "\(line)") }
+  }
+
   @Test func thereIsADemo() { #expect(Self.files.contains("demo.yaml")) }
 
   @Test(arguments: files)
