@@ -28,6 +28,9 @@ final class Supervisor {
   /// Bit i: the i-th service's process has ended.
   private let ends: Notification
 
+  /// The power button's line (docs/platform.md, port 0x60c), and its bit of `ends`.
+  private static let buttonPin: UInt32 = 3
+  private static let buttonPressed: UInt64 = 1 << 62
   /// Bits of `ends` are 63 in number.
   private static let maximumServices = 60
 
@@ -36,6 +39,10 @@ final class Supervisor {
     registry = try Endpoint.create()
     ends = try Notification.create()
     try registry.bind(ends)
+    if Kernel.info(KernelInfo.flags) & KernelInfo.flagCastor != 0 {
+      _ = try Interrupt.line(
+        root: machine.root, pin: Self.buttonPin, flags: [], notification: ends, bits: Self.buttonPressed)
+    }
   }
 
   // MARK: Starting
@@ -243,12 +250,20 @@ final class Supervisor {
     while true {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
+        if bits & Self.buttonPressed != 0 { try answerButton() }
         noteEnds(bits)
         message = Message()
       case .call(let badge):
         answer(&message, caller: Int(badge) - 1)
       }
     }
+  }
+
+  /// Somebody outside wants the machine off. The disk drivers hold nothing back, so there is nothing to write first.
+  private func answerButton() throws(SystemError) {
+    guard try Kernel.control(machine.root, .powerButton, 0) & 1 != 0 else { return }
+    Console.write("\ninit: power button: the system is going down\n")
+    _ = try Kernel.control(machine.root, .powerOff, 0)
   }
 
   /// A service has ended: whoever calls it gets `peerClosed` from the kernel from now on.

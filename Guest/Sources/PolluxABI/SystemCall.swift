@@ -290,6 +290,8 @@ public enum SystemControl: UInt64, Sendable {
   /// Find the frequency of the time-stamp counter, publish it in `KernelInfo`, start the preemption timer. init calls this
   /// once before it starts threads. `value`: frequency in Hz if known (from the device tree), else 0.
   case calibrate = 4
+  /// Take the requests of the power button (docs/platform.md, port 0x60c): → bits, 0 where the machine has none.
+  case powerButton = 5
 }
 
 /// Values `systemQuery` can tell.

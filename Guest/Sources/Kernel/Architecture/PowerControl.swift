@@ -14,6 +14,14 @@ enum PowerControl {
   /// Ends the virtual machine with an exit code. QEMU's isa-debug-exit turns a value v into 2·v + 1.
   static func exit(_ code: UInt8) -> Never { exit(code, castorValue: 0x100 + UInt32(code)) }
 
+  /// Reads and clears what the power button asks for.
+  static func takeButton() -> UInt8 {
+    guard kernel.pointee.underCastor else { return 0 }
+    let requests = port_read8(0x60c)
+    if requests != 0 { port_write8(0x60c, requests) }
+    return requests
+  }
+
   private static func exit(_ code: UInt8, castorValue: UInt32) -> Never {
     if kernel.pointee.underCastor {
       port_write32(0x600, castorValue)

@@ -60,6 +60,7 @@ extension Call {
     case .exit:
       guard third <= 255 else { throw .badArgument }
       PowerControl.exit(UInt8(third))
+    case .powerButton: return Int64(PowerControl.takeButton())
     case .startProcessors: return Int64(Processors.start(wanted: third))
     case .calibrate:
       guard kernel.pointee.clock.slice == 0 else { throw .exists }
