@@ -39,8 +39,9 @@ struct ControlServer {
     case .completions:
       // The twin may show it to its clients, so the right to grant goes along.
       if let memory = device.completionMemory { message.pass(memory.handle, [.read, .write, .grant]) }
-    case .synchronise: break
+    case .synchronise: device.bringUpIfDown()
     case .failed:
+      device.bringUpIfDown()
       // Unless the device has been set up anew since the twin saw the failure.
       if generation == device.state.generation, !device.bringUp() {
         ContainerProgram.complain("the device did not come back")

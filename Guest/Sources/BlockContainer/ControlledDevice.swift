@@ -47,6 +47,8 @@ final class ControlledDevice {
   private let dataEvents: Notification?
   private var message: Interrupt?
   private let isSolo: Bool
+  /// Reset, and not yet set up again.
+  private var isDown = false
 
   private(set) var state = DeviceState()
   private(set) var queueMemory: MemoryObject?
@@ -71,9 +73,15 @@ final class ControlledDevice {
 
   // MARK: Initialisation
 
+  /// Sets the device up again if it was reset; for the twin's calls, while the twin waits for the reply.
+  func bringUpIfDown() {
+    if isDown, !bringUp() { ContainerProgram.complain("the device did not come back") }
+  }
+
   /// Resets the device and sets it up anew, with empty rings. False: it does not work; the state says lost.
   func bringUp() -> Bool {
     state.isLost = true
+    isDown = false
     guard registers.load(Register.magic) == 0x7472_6976, registers.load(Register.version) == 2,
       registers.load(Register.deviceType) == 2, reset()
     else { return false }
@@ -229,7 +237,13 @@ final class ControlledDevice {
   func configurationChanged() -> Bool {
     if registers.load(Register.status) & Status.needsReset != 0 {
       ContainerProgram.complain("the device asks for a reset")
-      if !bringUp() { ContainerProgram.complain("the device did not come back") }
+      if isSolo {
+        if !bringUp() { ContainerProgram.complain("the device did not come back") }
+      } else {
+        // Quiet from here on; set up again when the twin calls, so that it touches no ring meanwhile.
+        isDown = true
+        if !reset() { ContainerProgram.complain("the device does not reset") }
+      }
       return true
     }
     let before = state.geometry
