@@ -15,6 +15,9 @@ struct InstructionCheck {
   /// The greatest depth so far: what code after a return in the middle of a function runs at.
   private var bodyDepth = 0
 
+  /// The last instruction does not fall through, or may not: a call can be to a function that does not return.
+  private var endsFlow = true
+
   private static let refused: Set<String> = [
     "popcnt", "lzcnt", "tzcnt", "crc32b", "crc32w", "crc32l", "crc32q", "adcx", "adox", "mulx", "rorx", "shlx", "shrx",
     "sarx", "pdep", "pext", "andn", "bextr", "blsi", "blsr", "blsmsk", "bzhi", "movbe", "rdpid", "cmpxchg16b", "int3",
@@ -23,19 +26,16 @@ struct InstructionCheck {
     "invpcid", "monitor", "mwait", "verr", "verw", "lar", "lsl", "clwb", "vmcall", "vmmcall", "ldmxcsr", "stmxcsr",
     "emms", "fwait", "wait", "sysenter", "sysexit", "syscall",
   ]
-  /// Functions that hold code to be copied to ring 3 or to real mode, where these rules do not apply.
-  private static let exemptPrefixes = ["user_", "trampoline_"]
-
   mutating func read(_ line: String) {
     if line.hasSuffix(">:"), let open = line.firstIndex(of: "<") {
       function = String(line[line.index(after: open)...].dropLast(2))
       depth = 0
       bodyDepth = 0
       frame = nil
+      endsFlow = true
       return
     }
-    guard let colon = line.firstIndex(of: ":"), line.first == " " else { return }
-    guard line[..<colon].allSatisfy({ $0.isHexDigit || $0 == " " }) else { return }
+    guard let colon = line.firstIndex(of: ":"), line[..<colon].allSatisfy({ $0.isHexDigit || $0 == " " }) else { return }
     var words = line[line.index(after: colon)...].split(whereSeparator: { $0 == " " || $0 == "\t" })
     while let first = words.first, ["lock", "rep", "repne", "repe", "data16"].contains(first), words.count > 1 {
       words.removeFirst()
@@ -43,11 +43,13 @@ struct InstructionCheck {
     guard let first = words.first else { return }
     instructions += 1
     let operation = String(first)
-    let operands =
-      words.dropFirst().joined(separator: " ").split(separator: "#", maxSplits: 1).first.map(String.init) ?? ""
-    if Self.exemptPrefixes.contains(where: { function.hasPrefix($0) }) { return }
-    judge(operation, operands, line)
+    // Without the disassembler's comment.
+    let operands = words.dropFirst().prefix { !$0.hasPrefix("#") }.joined(separator: " ")
+    // Compilers fill the space behind a function with int3.
+    let isFiller = operation == "int3" && endsFlow
+    if !isFiller { judge(operation, operands, line) }
     track(operation, operands)
+    endsFlow = isFiller || ["ret", "jmp", "ud2", "iret", "call"].contains(where: operation.hasPrefix)
   }
 
   private mutating func judge(_ operation: String, _ operands: String, _ line: String) {
