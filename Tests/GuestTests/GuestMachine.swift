@@ -136,13 +136,16 @@ struct GuestDescription {
   var diskQueues = 1
   var services: [String] = []
   var commandLine = ""
+  /// Another archive beside the built one, such as `kernel-test.tar`.
+  var archive: String?
   /// Arguments that only one host understands.
   var extra: [String] = []
 
   /// Starts the guest that the package built.
   func start(on host: Host) throws -> GuestMachine {
     let (kernel, archive) = try HostPaths.findGuest()
-    let archivePath = try #require(archive, "the guest's boot archive was not built")
+    var archivePath = try #require(archive, "the guest's boot archive was not built")
+    if let name = self.archive { archivePath = "\(HostPaths.folder(of: archivePath))/\(name)" }
     switch host {
     case .castor:
       let folder = HostPaths.folder(of: try #require(HostPaths.executable))
