@@ -97,9 +97,6 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
   private var held: [(due: UInt64, completion: BlockCompletion)] = []
   private let timer: OwnedDescriptor
 
-  private var lastLog: UInt64 = 0
-  private var unlogged = 0
-
   /// A disk with the data of `backend`, which belongs to the device from then on.
   public init(backend: any BlockBackend, options: BlockDeviceOptions = BlockDeviceOptions()) throws(Errno) {
     self.backend = backend
@@ -353,7 +350,8 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
     guard let queue = slot.queue else { return }
     queue.statistics.latency.record(now &- slot.begin)
     if let error = completion.error {
-      logFailure(slot, error)
+      context?.log.write(
+        .error, "\(slot.operation) of \(slot.count) bytes at sector \(slot.sector) failed: \(error)")
       return finish(completion.tag, slot, Status.ioError)
     }
     switch slot.operation {
@@ -382,19 +380,6 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
     slot.queue = nil
     inFlight -= 1
     freeSlots.append(tag)
-  }
-
-  /// One line a second at most.
-  private func logFailure(_ slot: Slot, _ error: Errno) {
-    let now = monotonicNanoseconds()
-    guard lastLog == 0 || now &- lastLog >= 1_000_000_000 else {
-      unlogged += 1
-      return
-    }
-    let more = unlogged > 0 ? " (and \(unlogged) failures since the last such line)" : ""
-    context?.logger.error("\(slot.operation) of \(slot.count) bytes at sector \(slot.sector) failed: \(error)\(more)")
-    lastLog = now
-    unlogged = 0
   }
 
   /// Moves new completions behind those that wait for their time, and takes out those whose time has come.

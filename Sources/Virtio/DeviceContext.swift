@@ -47,7 +47,8 @@ public final class DeviceContext: @unchecked Sendable {
   public let queueEvents: [EventDescriptor]
   /// The device's queues. Device thread only.
   public let queues: [VirtioQueue]
-  public let logger: Logger
+  /// For what a guest can cause.
+  public let log: LimitedLog
 
   let status = Atomic<UInt32>(0)
   let interruptStatus = Atomic<UInt32>(0)
@@ -78,7 +79,7 @@ public final class DeviceContext: @unchecked Sendable {
     self.line = line
     self.messages = messages
     self.options = options
-    logger = Logger(label: name)
+    log = LimitedLog(Logger(label: name))
     loop = try EventLoop()
     var events: [EventDescriptor] = []
     for _ in device.queueSizes { events.append(try EventDescriptor()) }
@@ -186,7 +187,7 @@ public final class DeviceContext: @unchecked Sendable {
   public func needsReset(_ reason: String) {
     let old = status.bitwiseOr(DeviceStatus.needsReset, ordering: .acquiringAndReleasing).oldValue
     guard old & DeviceStatus.needsReset == 0 else { return }
-    logger.warning("device needs reset: \(reason)")
+    log.write(.warning, "device needs reset: \(reason)")
     configurationChanged()
     loop.perform { [self] in
       guard status.load(ordering: .acquiring) & DeviceStatus.needsReset != 0 else { return }

@@ -350,7 +350,7 @@ public final class MMIOTransport: @unchecked Sendable {
       if !acceptable { added &= ~DeviceStatus.featuresOK }
     }
     if added & DeviceStatus.driverOK != 0, (old | added) & DeviceStatus.featuresOK == 0 {
-      context.logger.warning("DRIVER_OK before FEATURES_OK is ignored")
+      context.log.write(.warning, "DRIVER_OK before FEATURES_OK is ignored")
       added &= ~DeviceStatus.driverOK
     }
     context.status.bitwiseOr(added, ordering: .acquiringAndReleasing)

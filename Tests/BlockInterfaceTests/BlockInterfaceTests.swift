@@ -196,11 +196,14 @@ struct SystemRandom {
     return geometry
   }
 
-  @Test(arguments: [
-    (BlockOperation.read, UInt64(0), UInt64(0), UInt32(512), nil),
+  /// Operation, sector, offset, length, and the refusal that is expected. The type is written out because inferring it
+  /// takes the compiler minutes.
+  private typealias RequestCase = (BlockOperation, UInt64, UInt64, UInt32, BlockStatus?)
+  private static let requestCases: [RequestCase] = [
+    (.read, 0, 0, 512, nil),
     (.read, 99, 4096 - 512, 512, nil),
     (.write, 84, 0, 4096, nil),
-    (.read, 99, 0, 1024, BlockStatus.outOfRange),
+    (.read, 99, 0, 1024, .outOfRange),
     (.read, 100, 0, 512, .outOfRange),
     (.read, .max, 0, 512, .outOfRange),
     (.read, 0, 0, 0, .invalid),
@@ -212,7 +215,9 @@ struct SystemRandom {
     (.flush, 0, 0, 0, nil),
     (.flush, 0, 0, 512, .invalid),
     (.discard, 0, 0, 512, .unsupported),
-  ])
+  ]
+
+  @Test(arguments: requestCases)
   func checksRequests(
     _ operation: BlockOperation, _ sector: UInt64, _ offset: UInt64, _ length: UInt32, _ refusal: BlockStatus?
   ) {
