@@ -6,6 +6,8 @@ import Pollux
 struct ControlServer {
   private let device: ControlledDevice
   private var server: Server
+  /// init's bit of the container's notification: the twin's process has ended.
+  private static let twinEnded: UInt64 = 2
 
   init(device: ControlledDevice, endpoint: Handle) {
     self.device = device
@@ -17,8 +19,12 @@ struct ControlServer {
     var message = Message()
     while true {
       switch try server.replyReceive(&message) {
-      case .notification:
+      case .notification(let bits):
         message = Message()
+        if bits & Self.twinEnded != 0 {
+          device.stop()
+          continue
+        }
         // The reason is not asked where a twin shares the line and has acknowledged it already.
         _ = device.takeInterrupt()
         if device.configurationChanged() { device.signalTwin() }

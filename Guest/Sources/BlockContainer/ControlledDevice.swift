@@ -258,6 +258,12 @@ final class ControlledDevice {
     return state.geometry != before
   }
 
+  /// Resets the device because nobody drives it any more: it must not write into memory that its users give away.
+  func stop() {
+    ContainerProgram.complain(reset() ? "the twin has ended; the device is stopped" : "the device does not reset")
+    isDown = true
+  }
+
   /// Tells the twin to fetch the state.
   func signalTwin() { dataEvents?.signal(TwinEvent.control) }
 }

@@ -12,6 +12,8 @@ final class Service {
   var process: Process?
   var state = ServiceState.notStarted
   var remark = Message()
+  /// Who is to hear of its end, and by which bits.
+  var mourner: (notification: Notification, bits: UInt64)?
 
   init(name: Bytes, program: Bytes, mode: Bytes, endpoint: Endpoint) {
     self.name = name
@@ -228,6 +230,8 @@ final class Supervisor {
       _ = block.add("registers-offset", number: objects.device.registers & 0xfff)
       _ = block.add("line-events", handle: try process.grant(objects.lineEvents.handle, [.signal]))
     }
+    // Bit 1: the container stops the device, which would go on writing into the memory of the twin's clients.
+    service.mourner = (objects.lineEvents, 2)
     try startContainer(control.service, entry, objects, receiver: control.receiver)
     try launch(service, program, block, priority: 12)
   }
@@ -284,6 +288,7 @@ final class Supervisor {
       }
       process.handle.close()
       service.process = nil
+      if let mourner = service.mourner { mourner.notification.signal(mourner.bits) }
     }
   }
 
