@@ -1,0 +1,121 @@
+// `castor ctl` and a running guest: what each command does to it (docs/control.md).
+
+import Configuration
+import Foundation
+import Testing
+
+@Suite(.serialized, .enabled(if: Host.castor.isAvailable)) struct ControlTests {
+  let scratch: ScratchFolder
+  let socket: String
+
+  init() throws {
+    scratch = try ScratchFolder()
+    socket = "\(scratch.path)/control.sock"
+  }
+
+  private func start(disk bytes: Int? = nil) throws -> GuestMachine {
+    var description = GuestDescription()
+    description.memory = "128M"
+    if let bytes {
+      description.disk = try scratch.file("disk.img", bytes: bytes)
+      description.services = [
+        "name=console,program=console", "name=block,program=block-container,mode=twin,device=disk0",
+        "name=block-twin,program=block-twin,mode=twin",
+      ]
+    }
+    description.extra = ["control=\(socket)"]
+    let guest = try description.start(on: .castor)
+    #expect(guest.waitFor("pollux> "), "\(guest.console)")
+    return guest
+  }
+
+  /// Runs `castor ctl --json`; its exit code and the reply.
+  private func ctl(_ words: String...) throws -> (code: Int32, reply: [String: Any], errors: String) {
+    let folder = HostPaths.folder(of: try #require(HostPaths.executable))
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "\(folder)/castor")
+    process.arguments = ["ctl", "--json", socket] + words
+    let output = Pipe()
+    let errors = Pipe()
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    let data = output.fileHandleForReading.readDataToEndOfFile()
+    let message = errors.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    let reply = (try? JSONSerialization.jsonObject(with: data)) as? [String: Any] ?? [:]
+    return (
+      process.terminationStatus, reply["result"] as? [String: Any] ?? reply, String(decoding: message, as: UTF8.self)
+    )
+  }
+
+  @Test func pausedGuestStandsStillAndGoesOn() throws {
+    let guest = try start()
+    let status = try ctl("status").reply
+    #expect(status["state"] as? String == "running")
+    let boot = status["boot_ns"] as? [String: Int] ?? [:]
+    #expect(boot["1"].map { $0 > 0 } == true && boot["2"].map { $0 > boot["1"] ?? .max } == true)
+
+    #expect(try ctl("pause").code == 0)
+    guest.type("help\r")
+    usleep(500_000)
+    #expect(!guest.console.contains("this text"))
+    #expect(try ctl("status").reply["state"] as? String == "paused")
+    #expect(try ctl("resume").code == 0)
+    #expect(guest.waitFor("this text"))
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+    #expect(access(socket, F_OK) != 0, "the socket goes away with the machine")
+  }
+
+  @Test func resizedDiskIsSeenByTheDriver() throws {
+    let guest = try start(disk: 64 << 20)
+    let reply = try ctl("resize-disk", "disk0", "96M")
+    #expect(reply.code == 0 && reply.reply["bytes"] as? Int == 96 << 20)
+    #expect(guest.waitFor("capacity is now \((96 << 20) / 512) sectors"), "\(guest.console)")
+    let attributes = try FileManager.default.attributesOfItem(atPath: "\(scratch.path)/disk.img")
+    #expect(attributes[.size] as? Int == 96 << 20)
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
+
+  @Test func countersCountTheGuestsRequests() throws {
+    let guest = try start(disk: 64 << 20)
+    guest.type("bench sizes=4K depths=1\r")
+    #expect(guest.waitFor("\npollux> ", seconds: 60), "\(guest.console)")
+    let stats = try ctl("stats").reply
+    let device = (stats["devices"] as? [[String: Any]])?.first
+    let queue = (device?["queues"] as? [[String: Any]])?.first ?? [:]
+    let requests = queue["requests"] as? Int ?? 0
+    let latency = queue["latency_ns"] as? [String: Any] ?? [:]
+    #expect(requests > 0 && latency["count"] as? Int ?? 0 > 0)
+    let buckets = latency["buckets"] as? [[Int]] ?? []
+    #expect(buckets.reduce(0) { $0 + $1[1] } == latency["count"] as? Int)
+    let exits = (stats["cpus"] as? [[String: Any]])?.first?["exits"] as? [String: Int] ?? [:]
+    #expect(exits["port-write"] ?? 0 > 0)
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
+
+  @Test func forcedStopEndsTheMachineAtOnce() throws {
+    let guest = try start()
+    #expect(try ctl("stop", "force").code == 0)
+    #expect(guest.finish(seconds: 10).exitCode == 0)
+    #expect(try ctl("status").code == ExitCode.noSuchMachine.rawValue)
+  }
+
+  @Test func impossibleRequestsAreRefusedAndChangeNothing() throws {
+    let guest = try start()
+    for words in [["resize-disk", "disk7", "1G"], ["link", "net0", "up"], ["inject", "disk0", "fail-next", "1"]] {
+      let (code, _, errors) =
+        try words.count == 3 ? ctl(words[0], words[1], words[2]) : ctl("inject", "disk0", "fail-next", "1")
+      #expect(code == ExitCode.protocolError.rawValue, "\(words)")
+      #expect(errors.contains("there is no device"), "\(errors)")
+    }
+    #expect(try ctl("status").reply["state"] as? String == "running")
+    let second = GuestDescription(extra: ["control=\(socket)"])
+    #expect(try second.start(on: .castor).finish(seconds: 20).exitCode == ExitCode.addressInUse.rawValue)
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
+}
