@@ -68,9 +68,10 @@ extension Call {
     return nil
   }
 
-  /// Lets the partner run in the caller's place, unless something more urgent is ready here.
+  /// Lets the partner run in the caller's place, unless something as urgent is ready here: that has waited longer, and where
+  /// the partner's calls are short it would wait for ever.
   private func hand(over next: Reference<Thread>) {
-    if Int(next.pointee.priority) >= processor.pointee.runQueue.highest, !processor.pointee.needsSchedule {
+    if Int(next.pointee.priority) > processor.pointee.runQueue.highest, !processor.pointee.needsSchedule {
       processor.resume(next)
     } else {
       next.pointee.processor = processor
