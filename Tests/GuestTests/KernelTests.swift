@@ -48,8 +48,8 @@ private struct KernelTestReport {
     let signal = try #require(report.notes["signal-and-poll-ticks"])
     let call = try #require(report.notes["call-ticks"])
     print("Instructions, with the caller's own: null call \(null), signal and poll \(signal), call and reply \(call)")
-    #expect(null < 140)
-    #expect(signal < 400)
-    #expect(call < 800)
+    #expect(null < 90)
+    #expect(signal < 260)
+    #expect(call < 600)
   }
 }

@@ -62,12 +62,16 @@ system_call_entry:                      // SYSCALL: RCX = RIP, R11 = RFLAGS
     pushq $SYSTEM_CALL_VECTOR
     swapgs
     .globl system_call_common
-system_call_common:
+system_call_common:                     // no other way leads here than from ring 3
     push_registers
-    testb $3, FRAME_CS(%rsp)
-    jz trap_in_kernel
     enter_kernel
-    call kernel_system_call
+    movq FRAME_RAX(%rdi), %rax
+    cmpq $7, %rax
+    ja 9f
+    leaq hot_calls(%rip), %rcx
+    call *(%rcx, %rax, 8)
+    jmp leave_kernel
+9:  call kernel_system_call
 
 leave_kernel:                           // RAX = thread or null
     testq %rax, %rax
@@ -164,6 +168,12 @@ probe_entry:
     movl $2, %edi
     call kernel_boot_finish
     jmp leave_kernel
+
+    .section .rodata.calls, "a"
+    .balign 8
+hot_calls:                              // Kernel/Calls/HotCalls.swift
+    .quad kernel_call_null, kernel_call_call, kernel_call_reply_receive, kernel_call_reply
+    .quad kernel_call_signal, kernel_call_wait, kernel_call_poll, kernel_call_acknowledge
 
 // Application processors: real mode at TRAMPOLINE to the kernel (Intel SDM vol. 3, 9.4 and 10.8.5).
     .section .rodata.trampoline, "a"

@@ -24,21 +24,21 @@ import PolluxABI
 /// The table of one process: an array of entries in memory that was zero. Handle 0 is never used.
 @frozen public struct HandleTable {
   private let entries: Reference<HandleEntry>
-  private let capacity: Int
+  private let capacity: UInt64
   public private(set) var count = 0
   /// No free handle lies below.
   private var lowestFree = 1
 
   public init(entries: Reference<HandleEntry>, capacity: Int) {
     self.entries = entries
-    self.capacity = capacity
+    self.capacity = UInt64(capacity)
   }
 
   /// The entry of a handle in use, if it names the kind and has the rights.
   @inline(__always)
   public func find(_ handle: UInt64, kind: ObjectKind, rights: Rights) throws(SystemError) -> HandleEntry {
-    guard handle < UInt64(capacity) else { throw .badHandle }
-    let entry = entries.element(Int(handle)).pointee
+    guard handle < capacity else { throw .badHandle }
+    let entry = entries.element(Int(truncatingIfNeeded: handle)).pointee
     guard entry.object != 0 else { throw .badHandle }
     guard entry.kind == kind.rawValue else { throw .wrongKind }
     let needed = UInt16(truncatingIfNeeded: rights.rawValue)
@@ -48,8 +48,8 @@ import PolluxABI
 
   /// The entry of a handle of any kind.
   public func find(_ handle: UInt64) throws(SystemError) -> HandleEntry {
-    guard handle < UInt64(capacity) else { throw .badHandle }
-    let entry = entries.element(Int(handle)).pointee
+    guard handle < capacity else { throw .badHandle }
+    let entry = entries.element(Int(truncatingIfNeeded: handle)).pointee
     guard entry.object != 0 else { throw .badHandle }
     return entry
   }
@@ -57,8 +57,8 @@ import PolluxABI
   /// Puts an entry under the lowest free handle.
   public mutating func insert(_ entry: HandleEntry) throws(SystemError) -> UInt64 {
     var handle = lowestFree
-    while handle < capacity, entries.element(handle).pointee.object != 0 { handle += 1 }
-    guard handle < capacity else { throw .tableFull }
+    while UInt64(handle) < capacity, entries.element(handle).pointee.object != 0 { handle += 1 }
+    guard UInt64(handle) < capacity else { throw .tableFull }
     entries.element(handle).pointee = entry
     lowestFree = handle + 1
     count += 1
@@ -68,7 +68,7 @@ import PolluxABI
   /// Frees a handle and returns what it named.
   public mutating func remove(_ handle: UInt64) throws(SystemError) -> HandleEntry {
     let entry = try find(handle)
-    entries.element(Int(handle)).pointee.object = 0
+    entries.element(Int(truncatingIfNeeded: handle)).pointee.object = 0
     lowestFree = min(lowestFree, Int(handle))
     count -= 1
     return entry
@@ -76,7 +76,7 @@ import PolluxABI
 
   /// Frees the handle with the lowest number from `first` on; nil if none is left.
   public mutating func removeNext(from first: inout UInt64) -> HandleEntry? {
-    while count > 0, first < UInt64(capacity) {
+    while count > 0, first < capacity {
       defer { first += 1 }
       if let entry = try? remove(first) { return entry }
     }

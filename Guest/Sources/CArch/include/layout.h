@@ -16,6 +16,7 @@
 #define FRAME_SIZE 176
 #define FRAME_CS 144
 #define FRAME_RIP 136
+#define FRAME_RAX 112
 #define FRAME_VECTOR 120
 #define THREAD_CPU FRAME_SIZE
 

@@ -51,14 +51,10 @@ struct Call {
   func perform() throws(SystemError) -> Int64? {
     guard let number = SystemCall(rawValue: thread.pointee.frame.rax) else { throw .badCall }
     switch number {
-    case .null: return 0
-    case .call: return try call()
-    case .replyReceive: return try replyReceive()
-    case .reply: return try reply()
-    case .notificationSignal: return try notificationSignal()
-    case .notificationWait: return try notificationWait()
-    case .notificationPoll: return try notificationPoll()
-    case .interruptAcknowledge: return try interruptAcknowledge()
+    // entry.S sends these straight to HotCalls.swift.
+    case .null, .call, .replyReceive, .reply, .notificationSignal, .notificationWait, .notificationPoll,
+      .interruptAcknowledge:
+      throw .badCall
     case .threadYield:
       processor.pointee.needsSchedule = true
       return 0
@@ -117,12 +113,22 @@ struct Call {
 
 @c(kernel_system_call)
 public func kernelSystemCall(_ thread: UInt64, _ processor: UInt64) -> UInt64 {
-  let call = Call(thread: Reference(trusted: thread), processor: Reference(trusted: processor))
-  kernel.pointee.systemCalls &+= 1
-  do throws(SystemError) {
-    if let result = try call.perform() { call.thread.pointee.frame.rax = UInt64(bitPattern: result) }
-  } catch {
-    call.thread.pointee.frame.rax = UInt64(bitPattern: error.rawValue)
+  Call.serve(thread, processor) { call throws(SystemError) in try call.perform() }
+}
+
+extension Call {
+  /// Serves one system call: its result or error into RAX, and what runs next as the answer to entry.S.
+  @inline(__always)
+  static func serve(
+    _ thread: UInt64, _ processor: UInt64, _ body: (Call) throws(SystemError) -> Int64?
+  ) -> UInt64 {
+    let call = Call(thread: Reference(trusted: thread), processor: Reference(trusted: processor))
+    kernel.pointee.systemCalls &+= 1
+    do throws(SystemError) {
+      if let result = try body(call) { call.thread.pointee.frame.rax = UInt64(bitPattern: result) }
+    } catch {
+      call.thread.pointee.frame.rax = UInt64(bitPattern: error.rawValue)
+    }
+    return call.processor.leave()
   }
-  return call.processor.leave()
 }

@@ -20,7 +20,7 @@ extension Call {
     return 0
   }
 
-  func call() throws(SystemError) -> Int64? {
+  @inline(__always) func call() throws(SystemError) -> Int64? {
     let entry = try process.pointee.handles.find(first, kind: .endpoint, rights: .call)
     let endpoint = Reference<Endpoint>(trusted: entry.object)
     guard endpoint.pointee.receivers != 0 else { throw .peerClosed }
@@ -37,14 +37,14 @@ extension Call {
     return nil
   }
 
-  func reply() throws(SystemError) -> Int64? {
+  @inline(__always) func reply() throws(SystemError) -> Int64? {
     guard let caller = Message.caller(first >> 32, of: process) else { throw .notFound }
     Message.answer(from: thread, to: caller)
     Scheduler.ready(caller)
     return 0
   }
 
-  func replyReceive() throws(SystemError) -> Int64? {
+  @inline(__always) func replyReceive() throws(SystemError) -> Int64? {
     let endpoint: Reference<Endpoint> = try object(first & 0xffff_ffff, .endpoint, .receive)
     let token = first >> 32
     var answered: Reference<Thread>?
@@ -70,7 +70,7 @@ extension Call {
 
   /// Lets the partner run in the caller's place, unless something as urgent is ready here: that has waited longer, and where
   /// the partner's calls are short it would wait for ever.
-  private func hand(over next: Reference<Thread>) {
+  @inline(__always) private func hand(over next: Reference<Thread>) {
     if Int(next.pointee.priority) > processor.pointee.runQueue.highest, !processor.pointee.needsSchedule {
       processor.resume(next)
     } else {
@@ -107,7 +107,7 @@ enum Message {
   }
 
   /// Hands a call to a receiver, whose first argument still names the endpoint in its low half.
-  static func deliver(from caller: Reference<Thread>, to receiver: Reference<Thread>) {
+  @inline(__always) static func deliver(from caller: Reference<Thread>, to receiver: Reference<Thread>) {
     let sequence = kernel.pointee.callSequence &+ 1
     kernel.pointee.callSequence = sequence
     let token = caller.pointee.identifier | sequence << 12
@@ -120,7 +120,7 @@ enum Message {
   }
 
   /// Gives a waiting caller its answer; the caller is then in no queue.
-  static func answer(from server: Reference<Thread>, to caller: Reference<Thread>) {
+  @inline(__always) static func answer(from server: Reference<Thread>, to caller: Reference<Thread>) {
     caller.pointee.frame.rax = 0
     caller.pointee.replier = nil
     move(from: server, to: caller)
@@ -136,7 +136,7 @@ enum Message {
   }
 
   /// The thread that waits for an answer from this process under a token.
-  static func caller(_ token: UInt64, of process: Reference<Process>) -> Reference<Thread>? {
+  @inline(__always) static func caller(_ token: UInt64, of process: Reference<Process>) -> Reference<Thread>? {
     guard let caller = Objects.thread(UInt32(truncatingIfNeeded: token & 0xfff)),
       caller.pointee.state == .awaitingReply, caller.pointee.token == UInt32(truncatingIfNeeded: token),
       caller.pointee.replier == process

@@ -43,25 +43,25 @@ extension Reference<Interrupt> {
 extension Call {
   private static let allBits: UInt64 = .max >> 1
 
-  private func checked(_ bits: UInt64) throws(SystemError) -> UInt64 {
+  @inline(__always) private func checked(_ bits: UInt64) throws(SystemError) -> UInt64 {
     guard bits != 0, bits <= Call.allBits else { throw .badArgument }
     return bits
   }
 
-  func notificationSignal() throws(SystemError) -> Int64 {
+  @inline(__always) func notificationSignal() throws(SystemError) -> Int64 {
     let notification: Reference<Notification> = try object(first, .notification, .signal)
     notification.signal(try checked(second))
     return 0
   }
 
-  func notificationPoll() throws(SystemError) -> Int64 {
+  @inline(__always) func notificationPoll() throws(SystemError) -> Int64 {
     let notification: Reference<Notification> = try object(first, .notification, .wait)
     let bits = notification.pointee.bits
     notification.pointee.bits = 0
     return Int64(bits)
   }
 
-  func notificationWait() throws(SystemError) -> Int64? {
+  @inline(__always) func notificationWait() throws(SystemError) -> Int64? {
     let notification: Reference<Notification> = try object(first, .notification, .wait)
     let bits = notification.pointee.bits
     if bits != 0 {
@@ -145,7 +145,7 @@ extension Call {
     return interrupt
   }
 
-  func interruptAcknowledge() throws(SystemError) -> Int64 {
+  @inline(__always) func interruptAcknowledge() throws(SystemError) -> Int64 {
     let interrupt: Reference<Interrupt> = try object(first, .interrupt, .manage)
     if interrupt.pointee.isLevel { interrupt.setMask(false) }
     return 0
