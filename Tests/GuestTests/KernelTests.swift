@@ -50,6 +50,6 @@ private struct KernelTestReport {
     print("Instructions, with the caller's own: null call \(null), signal and poll \(signal), call and reply \(call)")
     #expect(null < 90)
     #expect(signal < 260)
-    #expect(call < 600)
+    #expect(call < 480)
   }
 }

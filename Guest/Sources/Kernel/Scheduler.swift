@@ -31,6 +31,21 @@ extension Reference<Processor> {
     next.pointee.state = .running
     if pointee.current == next { return }
     let now = time_stamp()
+    install(next, now)
+    pointee.sliceEnd = now &+ kernel.pointee.clock.slice
+    pointee.timerStale = true
+  }
+
+  /// As `resume`, for the partner of a message: it runs in what is left of the current thread's slice, so the timer needs no
+  /// change unless others wait for its end.
+  func resumeInSlice(_ next: Reference<Thread>) {
+    next.pointee.state = .running
+    install(next, time_stamp())
+    if pointee.runQueue.count != 0 { pointee.timerStale = true }
+  }
+
+  /// Makes a thread the current one: its stack, address space and registers outside the frame.
+  @inline(__always) private func install(_ next: Reference<Thread>, _ now: UInt64) {
     charge(now)
     pointee.current = next
     pointee.contextSwitches &+= 1
@@ -50,8 +65,6 @@ extension Reference<Processor> {
       pointee.loadedThreadPointer = next.pointee.pointer
       msr_write(0xc000_0100, next.pointee.pointer)
     }
-    pointee.sliceEnd = now &+ kernel.pointee.clock.slice
-    pointee.timerStale = true
   }
 
   private func idle() {

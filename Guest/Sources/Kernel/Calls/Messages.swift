@@ -72,7 +72,7 @@ extension Call {
   /// the partner's calls are short it would wait for ever.
   @inline(__always) private func hand(over next: Reference<Thread>) {
     if Int(next.pointee.priority) > processor.pointee.runQueue.highest, !processor.pointee.needsSchedule {
-      processor.resume(next)
+      processor.resumeInSlice(next)
     } else {
       next.pointee.processor = processor
       next.pointee.state = .ready
