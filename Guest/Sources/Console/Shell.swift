@@ -164,7 +164,7 @@ struct Shell {
     while true {
       message = Message(RegistryCall.service.rawValue, index)
       try Program.ask(&message)
-      if message[7] != ServiceState.running.rawValue { return }
+      if message[7] & 0xff != ServiceState.running.rawValue { return }
       Clock.sleep(microseconds: 50_000)
     }
   }
@@ -179,7 +179,7 @@ struct Shell {
         guard let base = buffer.baseAddress else { return false }
         return Bytes(unsafeBase: base, count: buffer.count).equals(name)
       }
-      if matches, message[7] == ServiceState.running.rawValue {
+      if matches, message[7] & 0xff == ServiceState.running.rawValue {
         message = Message(RegistryCall.kill.rawValue, index)
         try Program.ask(&message)
         return

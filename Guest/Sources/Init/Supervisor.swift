@@ -7,6 +7,8 @@ final class Service {
   let name: Bytes
   let program: Bytes
   let mode: Bytes
+  /// The isolation class asked for: 0, 1 or 2. What there is, is class 2: an address space of its own in user mode.
+  var isolationClass: UInt64 = 2
   /// Where clients call; with the rights to call and to grant only.
   let endpoint: Endpoint
   var process: Process?
@@ -107,6 +109,7 @@ final class Supervisor {
   private func commonStart(
     _ service: Service, _ entry: CompositionEntry, _ process: Process
   ) throws(SystemError) -> StartBlockBuilder {
+    noteClass(service, entry.isolationClass)
     var block = StartBlockBuilder()
     let index = services.firstIndex { $0 === service } ?? 0
     var fits = block.add(
@@ -118,6 +121,18 @@ final class Supervisor {
     fits = block.add("arguments", text: entry.arguments) && fits
     guard fits else { throw .badArgument }
     return block
+  }
+
+  /// The class that every service runs in so far (docs/block-driver.md has what that means for a driver).
+  private static let effectiveClass: UInt64 = 2
+
+  /// Notes the class that was asked for, and says so where it is not what the service gets.
+  private func noteClass(_ service: Service, _ asked: Bytes) {
+    if asked.equals("ic0") { service.isolationClass = 0 }
+    if asked.equals("ic1") { service.isolationClass = 1 }
+    if service.isolationClass != Self.effectiveClass {
+      report(service.name, "isolation class not available, running as ic2: ", "page tables, user mode")
+    }
   }
 
   private func launch(
@@ -320,7 +335,7 @@ final class Supervisor {
       reply.put(service.name, at: 1, words: 2)
       reply.put(service.program, at: 3, words: 2)
       reply.put(service.mode, at: 5, words: 2)
-      reply[7] = service.state.rawValue
+      reply[7] = service.state.rawValue | service.isolationClass << 8 | Self.effectiveClass << 16
     case .serviceRemark:
       reply = try service(at: request[1]).remark
       reply[0] = 0

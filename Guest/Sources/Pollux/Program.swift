@@ -8,7 +8,8 @@ public enum RegistryCall: UInt64 {
   case connect = 0
   /// `SystemControl` in word 1, value in word 2.
   case control = 1
-  /// Index in word 1 → name in words 1–2, program 3–4, mode 5–6, state in word 7.
+  /// Index in word 1 → name in words 1–2, program 3–4, mode 5–6, state in word 7 with the isolation class
+  /// asked for from bit 8 and the one in effect from bit 16.
   case service = 2
   /// Remark of the caller's service in words 1…7, shown by `services`.
   case remark = 3
