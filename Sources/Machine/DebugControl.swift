@@ -16,7 +16,8 @@ struct DebugCapability: Sendable {
   init(system: KVMSystem) throws(KVMError) {
     isEmulated = try system.probeRingZero() == .emulated
     let flags = system.value(of: Capability("KVM_CAP_SET_GUEST_DEBUG2", KVM_CAP_SET_GUEST_DEBUG2))
-    blocksInterrupts = flags & Int(KVM_GUESTDBG_BLOCKIRQ) != 0
+    // The emulator leaves a vCPU halted in the middle of the interrupt that comes after such a step.
+    blocksInterrupts = !isEmulated && flags & Int(KVM_GUESTDBG_BLOCKIRQ) != 0
   }
 
   /// Debug registers that are the user's: the emulated host needs two for ring 3.
