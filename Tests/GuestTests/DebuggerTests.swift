@@ -124,10 +124,23 @@ struct DebuggerTests {
     #expect(text.contains("ring 3"))
   }
 
+  @Test func breakpointInAProgramWaitsForItsProcess() throws {
+    let session = try Session()
+    let text = try session.debug([
+      // Where every program begins; before the first instruction there is no process.
+      "break *0x400000", "continue", "print/x $rip", "print $cs & 3", "x/2i $rip", "stepi", "delete",
+      interrupt(after: 2), "continue", "kill",
+    ])
+    #expect(text.contains("$1 = 0x400000"))
+    #expect(text.contains("$2 = 3"))
+    #expect(text.contains("received signal SIGINT"))
+  }
+
   @Test func interruptsThreadsAndReattaches() throws {
     let session = try Session(cpus: 2)
     let text = try session.debug([
-      interrupt(after: 3), "continue", "info threads", "thread 2", "print $rsp != 0", "monitor exits", "monitor virtq",
+      interrupt(after: 3), "continue", "info threads", "stepi", "stepi", "stepi", "thread 2", "print $rsp != 0",
+      "monitor exits", "monitor virtq",
       "monitor help", "monitor nonsense", "detach",
     ])
     #expect(text.contains("received signal SIGINT"))
