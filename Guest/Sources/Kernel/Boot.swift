@@ -76,9 +76,11 @@ enum Boot {
       kernel.pointee.initThread = thread
       probe(thread, processor)
     } catch {
-      Say.text("error ")
+      kernel.pointee.log.isUrgent = true
+      Say.text("Pollux cannot start init: error ")
       Say.decimal(UInt64(-error.rawValue))
-      stop(": cannot start init")
+      Say.newline()
+      PowerControl.exit(100)
     }
   }
 
