@@ -77,7 +77,8 @@ enum ReplyText {
     let deeper = indentation + "  "
     switch value {
     case let object as [String: Any]:
-      return object.keys.sorted().flatMap { key -> [String] in
+      // Histograms are for programs (`--json`).
+      return object.keys.filter { $0 != "buckets" }.sorted().flatMap { key -> [String] in
         guard let member = object[key] else { return [] }
         if let text = scalar(member) { return ["\(indentation)\(key): \(text)"] }
         return ["\(indentation)\(key):"] + lines(member, indentation: deeper)

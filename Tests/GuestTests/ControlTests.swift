@@ -97,6 +97,62 @@ import Testing
     #expect(guest.finish().exitCode == 0)
   }
 
+  @Test func stopPowersTheGuestOff() throws {
+    let guest = try start()
+    #expect(try ctl("stop").code == 0)
+    let run = guest.finish(seconds: 20)
+    #expect(run.exitCode == 0)
+    #expect(run.console.contains("power button"), "\(run.console)")
+    #expect(!run.errors.contains("did not"), "\(run.errors)")
+  }
+
+  @Test func terminationSignalPowersTheGuestOff() throws {
+    let guest = try start()
+    guest.process.terminate()
+    let run = guest.finish(seconds: 20)
+    #expect(run.exitCode == 0)
+    #expect(run.console.contains("power button"), "\(run.console)")
+  }
+
+  @Test func pausedGuestIsWokenToPowerOff() throws {
+    let guest = try start()
+    #expect(try ctl("pause").code == 0)
+    #expect(try ctl("stop").code == 0)
+    #expect(guest.finish(seconds: 20).exitCode == 0)
+  }
+
+  @Test func injectedFaultsReachTheDeviceAndTheDriverRecovers() throws {
+    let guest = try start(disk: 64 << 20)
+    #expect(try ctl("inject", "disk0", "fail-next", "2").code == 0)
+    guest.type("bench sizes=4K depths=1\r")
+    #expect(guest.waitFor("bench-end", seconds: 60), "\(guest.console)")
+    #expect(try firstQueue()["errors"] as? Int == 2)
+    #expect(try ctl("inject", "disk0", "spurious-interrupt").code == 0)
+    #expect(try ctl("inject", "disk0", "needs-reset").code == 0)
+    #expect(guest.waitFor("asks for a reset"), "\(guest.console)")
+    let before = try firstQueue()["requests"] as? Int ?? 0
+    guest.type("bench sizes=4K depths=1\r")
+    #expect(waits(for: 2, "bench-end", on: guest), "\(guest.console)")
+    #expect(try firstQueue()["requests"] as? Int ?? 0 > before)
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
+
+  /// Whether the console shows `text` so many times within a minute.
+  private func waits(for count: Int, _ text: String, on guest: GuestMachine) -> Bool {
+    let deadline = Date().addingTimeInterval(60)
+    while Date() < deadline {
+      if guest.console.components(separatedBy: text).count > count { return true }
+      usleep(20_000)
+    }
+    return false
+  }
+
+  private func firstQueue() throws -> [String: Any] {
+    let device = (try ctl("stats").reply["devices"] as? [[String: Any]])?.first
+    return (device?["queues"] as? [[String: Any]])?.first ?? [:]
+  }
+
   @Test func forcedStopEndsTheMachineAtOnce() throws {
     let guest = try start()
     #expect(try ctl("stop", "force").code == 0)
