@@ -27,6 +27,8 @@ public final class BlockDevice {
   private let shownMapping: Mapping?
   /// How long to look at the device before having the driver wait for it, in ticks.
   private let pollTicks: UInt64
+  /// The same, shortened while looking has been in vain.
+  private var pollNow: UInt64 = 0
   public let geometry: BlockGeometry
   public let mode: BlockMode
   /// Calls of the service so far.
@@ -110,6 +112,7 @@ public final class BlockDevice {
     // Having the driver wait costs a call, an interrupt and two switches; half a call's time is well spent before that.
     pollTicks =
       mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 2000) : callTicks / 2
+    pollNow = pollTicks
   }
 
   /// Maps the completion memory that came with `message` and has the rings look at it.
@@ -166,13 +169,18 @@ public final class BlockDevice {
       return
     }
     if pollTicks > 0 {
-      let deadline = Clock.now + pollTicks
+      let deadline = Clock.now + max(pollNow, pollTicks / 16)
       repeat {
         for _ in 0..<64 {
-          if rings.mayHaveResults { return }
+          if rings.mayHaveResults {
+            pollNow = min(pollTicks, pollNow * 2 + 1024)
+            return
+          }
           Clock.pause()
         }
       } while Clock.now < deadline
+      // In vain: perhaps the host needs this processor to make progress.
+      pollNow /= 2
     }
     try enter(waitFor: least)
   }

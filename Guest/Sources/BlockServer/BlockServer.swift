@@ -65,6 +65,8 @@ public final class BlockServer<Plane: BlockPlane> {
   private var requests: [InFlight] = []
   private var freeTokens: [Int] = []
   private var emptyPolls: UInt64 = 0
+  /// How long to look for completions; shortened while looking has been in vain.
+  private var pollNow: UInt64
   private var served: UInt64 = 0
   /// Sessions are served in turn, so that a full queue starves none.
   private var turn = 0
@@ -80,6 +82,7 @@ public final class BlockServer<Plane: BlockPlane> {
   public init(plane: Plane, endpoint: Handle, events: Notification) throws(SystemError) {
     self.plane = plane
     self.events = events
+    pollNow = plane.pollTicks
     server = Server(endpoint)
     try Endpoint(endpoint).bind(events)
     let empty = BlockRequest(operation: .flush, sector: 0, offset: 0, length: 0, tag: 0)
@@ -279,16 +282,23 @@ public final class BlockServer<Plane: BlockPlane> {
   /// Looks for completions until some are there (true) or the plane's time is over (false).
   private func poll(for wanted: Int) -> Bool {
     plane.disarmInterrupt()
-    let deadline = Clock.now + plane.pollTicks
+    let deadline = Clock.now + max(pollNow, plane.pollTicks / 16)
     while true {
       var tries = 0
       while tries < 64 {
-        if plane.hasCompletions { return true }
+        if plane.hasCompletions {
+          pollNow = min(plane.pollTicks, pollNow * 2 + 1024)
+          return true
+        }
         Clock.pause()
         tries += 1
       }
       emptyPolls += 1
-      if Clock.now > deadline { return false }
+      if Clock.now > deadline {
+        // In vain: perhaps the host needs this processor to make progress.
+        pollNow /= 2
+        return false
+      }
     }
   }
 
