@@ -163,7 +163,13 @@ public final class BlockDevice {
       return
     }
     if rings.hasUntaken {
+      // Nothing but these to wait for, and looking has been in vain lately: one call does both. Now and then try again.
+      if least > 0, least >= rings.inFlight, pollNow < pollTicks / 4, calls % 16 != 0 {
+        try enter(waitFor: least)
+        return
+      }
       try enter(waitFor: 0)
+      if rings.mayHaveResults { pollNow = pollTicks }
       if least == 0 || rings.mayHaveResults || rings.inFlight == 0 { return }
     } else if least == 0 || rings.mayHaveResults {
       return
@@ -173,7 +179,7 @@ public final class BlockDevice {
       repeat {
         for _ in 0..<64 {
           if rings.mayHaveResults {
-            pollNow = min(pollTicks, pollNow * 2 + 1024)
+            pollNow = pollTicks
             return
           }
           Clock.pause()
