@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ static void check(int good, const char *what) {
 
 static void power_off(unsigned value) {
   fflush(stdout);
+  tcdrain(STDOUT_FILENO);  // Linux sends the console's last lines by interrupt, after write() has returned
   sync();
   if (iopl(3) == 0) outl(value, 0x600);
   else printf("linux-test: iopl: %s\n", strerror(errno));
