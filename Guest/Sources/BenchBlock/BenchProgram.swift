@@ -17,6 +17,8 @@ import Pollux
     do throws(BlockClientError) {
       if plan.isSelfTest {
         succeeded = try SelfTest(plan).run()
+      } else if plan.isFlushRun {
+        succeeded = try FlushRun(plan, report).run()
       } else {
         succeeded = try Benchmark(plan, report).run()
       }

@@ -137,6 +137,13 @@ struct Report {
     return amount / microseconds * 1_000_000 + amount % microseconds * 1_000_000 / microseconds
   }
 
+  func flushed(_ sector: UInt64, _ sectors: UInt64) {
+    var line = Self.begin("flushed")
+    Self.member(&line, "sector", sector)
+    Self.member(&line, "sectors", sectors)
+    Self.end(line)
+  }
+
   func ended(_ cases: Int) {
     guard !isForPeople else { return }
     var line = Self.begin("bench-end")

@@ -53,6 +53,8 @@ public struct BenchmarkPlan {
   public private(set) var isForPeople = false
   /// Whether to test the service's correctness instead of its speed.
   public private(set) var isSelfTest = false
+  /// Whether to write and flush block after block, telling of each, until the machine ends.
+  public private(set) var isFlushRun = false
   /// Whether to end the machine afterwards, with exit code 0 or 1.
   public private(set) var endsMachine = false
 
@@ -104,6 +106,8 @@ public struct BenchmarkPlan {
         isForPeople = try Self.isOn(value)
       } else if key.equals("selftest") {
         isSelfTest = try Self.isOn(value)
+      } else if key.equals("flushrun") {
+        isFlushRun = try Self.isOn(value)
       } else if key.equals("exit") {
         endsMachine = try Self.isOn(value)
       } else {
