@@ -15,7 +15,14 @@ enum Interruption {
     requested.store(false, ordering: .relaxed)
     var action = sigaction()
     action.__sigaction_handler.sa_handler = { _ in requested.store(true, ordering: .relaxed) }
-    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaction(signal, &action, nil) }
+    // A parent that had them blocked left them blocked here.
+    var unblocked = sigset_t()
+    sigemptyset(&unblocked)
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+      sigaction(signal, &action, nil)
+      sigaddset(&unblocked, signal)
+    }
+    pthread_sigmask(SIG_UNBLOCK, &unblocked, nil)
     // A machine that ends while it is written to is seen by the write's result.
     signal(SIGPIPE, SIG_IGN)
   }
