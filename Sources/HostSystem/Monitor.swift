@@ -47,9 +47,9 @@ public final class Monitor<State>: @unchecked Sendable {
     return try body(&state)
   }
 
-  /// Sleeps until `condition` holds, then runs `body` under the same lock.
+  /// Sleeps until `condition` holds, then runs `body` under the same lock; `body` may change the state.
   @discardableResult
-  public func wait<Result>(until condition: (State) -> Bool, _ body: (inout State) -> Result) -> Result {
+  public func wait<Result>(until condition: (State) -> Bool, then body: (inout State) -> Result) -> Result {
     pthread_mutex_lock(lock)
     defer {
       pthread_cond_broadcast(changed)

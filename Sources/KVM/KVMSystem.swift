@@ -66,7 +66,10 @@ public final class KVMSystem: Sendable {
       default: throw .absent
       }
     }
-    let version = try request("KVM_GET_API_VERSION", descriptor.rawValue, castor_KVM_GET_API_VERSION)
+    let version: CInt
+    do { version = try request("KVM_GET_API_VERSION", descriptor.rawValue, castor_KVM_GET_API_VERSION) } catch {
+      throw .notKVM
+    }
     guard version == KVM_API_VERSION else { throw .version(version) }
     for capability in Capability.required where value(of: capability) == 0 {
       throw .missingCapability(capability.name)

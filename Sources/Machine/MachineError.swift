@@ -26,7 +26,7 @@ public struct MachineError: Error, CustomStringConvertible, Sendable {
     case let error as MachineError: self = error
     case let error as KVMError:
       switch error {
-      case .absent, .notPermitted, .version, .missingCapability:
+      case .absent, .notPermitted, .notKVM, .version, .missingCapability:
         self.init("\(error)", exitCode: .noKVM)
       case .request: self.init("\(error)", exitCode: .operatingSystemError)
       }

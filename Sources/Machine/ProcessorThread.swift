@@ -81,7 +81,7 @@ public final class ProcessorThread: @unchecked Sendable {
   }
 
   /// Waits until a held vCPU is out of the guest, its registers valid.
-  public func waitUntilParked() { state.wait(until: { $0.parked }) { _ in } }
+  public func waitUntilParked() { state.wait(until: { $0.parked }, then: { _ in }) }
 
   /// Takes back one `hold`.
   public func release() { state.update { $0.holders -= 1 } }
@@ -143,10 +143,12 @@ public final class ProcessorThread: @unchecked Sendable {
     if state.read({ $0.holders == 0 && !$0.stopping }) { return true }
     completeAccess()
     state.update { $0.parked = true }
-    return state.wait(until: { $0.holders == 0 || $0.stopping }) {
-      $0.parked = false
-      return !$0.stopping
-    }
+    return state.wait(
+      until: { $0.holders == 0 || $0.stopping },
+      then: {
+        $0.parked = false
+        return !$0.stopping
+      })
   }
 
   /// Lets KVM finish the port or MMIO access of the last exit, so that the registers are those after the instruction.

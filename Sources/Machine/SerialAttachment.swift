@@ -34,7 +34,8 @@ extension SerialBackendError {
     case .unknownDestination: .invalidConfiguration
     case .cannotOpen(_, .permissionDenied): .permissionDenied
     case .cannotOpen: .cannotCreate
-    case .socket: .addressInUse
+    case .socket(.inUse): .addressInUse
+    case .socket: .cannotCreate
     case .terminal, .pseudoTerminal, .resources: .operatingSystemError
     }
   }

@@ -77,7 +77,7 @@ struct HostReport: Codable {
           "sudo modprobe kvm_intel (or kvm_amd); if that fails, enable virtualisation in the firmware, or nested "
           + "virtualisation where this is a virtual machine"
       case .notPermitted: remedy = "sudo usermod -aG kvm $USER, then log in again"
-      case .version, .missingCapability, .request: remedy = "boot a kernel of version 5.15 or later"
+      case .notKVM, .version, .missingCapability, .request: remedy = "boot a kernel of version 5.15 or later"
       }
       add("KVM", "/dev/kvm", .missing, error.description, remedy)
       return

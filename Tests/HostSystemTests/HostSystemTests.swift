@@ -81,10 +81,12 @@ import Testing
   @Test func waiterSeesTheChangeItWaitsFor() throws {
     let monitor = Monitor(0)
     let thread = try HostThread(name: "test") { for _ in 0..<1000 { monitor.update { $0 += 1 } } }
-    let seen = monitor.wait(until: { $0 == 1000 }) { state in
-      state = -1
-      return true
-    }
+    let seen = monitor.wait(
+      until: { $0 == 1000 },
+      then: { state in
+        state = -1
+        return true
+      })
     thread.join()
     #expect(seen && monitor.read { $0 } == -1)
   }

@@ -4,6 +4,18 @@ import Testing
 @testable import KVM
 
 @Suite struct KVMErrorTests {
+  @Test func anotherDeviceIsNotTakenForKVM() {
+    do {
+      _ = try KVMSystem(path: "/dev/null")
+      Issue.record("took /dev/null for KVM")
+    } catch {
+      guard case .notKVM = error else {
+        Issue.record("\(error)")
+        return
+      }
+    }
+  }
+
   @Test func missingDeviceNamesTheRemedy() {
     do {
       _ = try KVMSystem(path: "/nonexistent/kvm")

@@ -35,7 +35,9 @@ struct InstructionCheck {
       endsFlow = true
       return
     }
-    guard let colon = line.firstIndex(of: ":"), line[..<colon].allSatisfy({ $0.isHexDigit || $0 == " " }) else { return }
+    guard let colon = line.firstIndex(of: ":"), line[..<colon].allSatisfy({ $0.isHexDigit || $0 == " " }) else {
+      return
+    }
     var words = line[line.index(after: colon)...].split(whereSeparator: { $0 == " " || $0 == "\t" })
     while let first = words.first, ["lock", "rep", "repne", "repe", "data16"].contains(first), words.count > 1 {
       words.removeFirst()
