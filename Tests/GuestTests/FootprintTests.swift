@@ -10,7 +10,14 @@ struct Footprint {
   var resident = 0
 
   init(process: Int32, guestMemory: Int) throws {
-    let text = try String(contentsOfFile: "/proc/\(process)/smaps", encoding: .utf8)
+    // Read to the end by hand: the file has no size, and convenience readers stop early.
+    let file = open("/proc/\(process)/smaps", O_RDONLY)
+    guard file >= 0 else { throw POSIXError(.ENOENT) }
+    defer { close(file) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while case let count = read(file, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
+    let text = String(decoding: bytes, as: UTF8.self)
     var size = 0
     for line in text.split(separator: "\n") {
       let words = line.split(separator: " ", omittingEmptySubsequences: true)
