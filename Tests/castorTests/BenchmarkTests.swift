@@ -195,8 +195,13 @@ final class TestFolder {
   /// A runner whose machine is a shell script.
   static func runner(_ folder: TestFolder, _ script: String) throws -> GuestRunner {
     let path = folder.path("monitor")
-    try "#!/bin/sh\n\(script)\n".write(toFile: path, atomically: true, encoding: .utf8)
-    try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: path)
+    // Another process writes the file: were it open here, a program that another test starts at that moment would keep it
+    // open for writing, and starting the script would fail (ETXTBSY).
+    let writer = Process()
+    writer.executableURL = URL(filePath: "/bin/sh")
+    writer.arguments = ["-c", #"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod 700 "$2""#, "write", script, path]
+    try writer.run()
+    writer.waitUntilExit()
     return GuestRunner(
       machine: .kvm, disk: ScratchDisk(nullOfSize: 1 << 20), monitor: path, kernel: "/k", archive: nil, cpus: 1,
       milliseconds: 10, verify: true, path: .vectored)
