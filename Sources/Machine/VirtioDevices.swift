@@ -81,19 +81,30 @@ extension Machine {
     }
   }
 
+  /// Opens a disk's file; `direct: on` is a demand, `auto` a wish.
+  private func openFile(_ path: String, _ disk: DiskConfiguration) throws -> FileBackend {
+    let backend = try FileBackend(path: path, readOnly: disk.readOnly, direct: disk.direct != .off)
+    guard disk.direct != .on || backend.isDirect else {
+      throw MachineError(
+        "disk \(path): direct 'on', but its file system does not allow O_DIRECT; use auto or off",
+        exitCode: .invalidConfiguration)
+    }
+    return backend
+  }
+
   private func makeDisk(_ disk: DiskConfiguration, index: Int) throws(MachineError) -> BlockDevice {
     do {
       let backend: any BlockBackend =
         switch disk.backend {
-        case .file(let path): try FileBackend(path: path, readOnly: disk.readOnly, direct: disk.direct != .off)
+        case .file(let path): try openFile(path, disk)
         case .memory(let size): try MemoryBackend(byteCount: size, readOnly: disk.readOnly)
         case .null(let size): NullBackend(byteCount: size)
         }
-      return try BlockDevice(
-        backend: backend,
-        options: BlockDeviceOptions(
-          queueCount: disk.queues, queueSize: UInt16(disk.queueSize),
-          identifier: disk.serial.isEmpty ? "castor-disk\(index)" : disk.serial))
+      var options = BlockDeviceOptions(
+        queueCount: disk.queues, queueSize: UInt16(disk.queueSize),
+        identifier: disk.serial.isEmpty ? "castor-disk\(index)" : disk.serial)
+      options.logicalBlockSize = UInt32(disk.logicalBlockSize)
+      return try BlockDevice(backend: backend, options: options)
     } catch { throw MachineError(wrapping: error) }
   }
 

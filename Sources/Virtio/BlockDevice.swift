@@ -15,6 +15,8 @@ public struct BlockDeviceOptions: Sendable {
   public var queueSize: UInt16
   /// What get-id answers, at most 20 bytes.
   public var identifier: String
+  /// Logical block size in bytes that the driver is told (§5.2.4, blk_size): a power of two from 512 to 4096.
+  public var logicalBlockSize: UInt32 = 512
   public init(queueCount: Int = 1, queueSize: UInt16 = 256, identifier: String = "castor") {
     self.queueCount = min(max(queueCount, 1), BlockDevice.maximumQueues)
     self.queueSize = queueSize
@@ -111,15 +113,16 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
       | Feature.multiQueue
     offered |= geometry.isReadOnly ? Feature.readOnly : Feature.discard | Feature.writeZeroes
     features = offered
-    let physical = max(geometry.physicalBlockSize, 512)
+    let logical = min(max(options.logicalBlockSize, 512), 4096)
+    let physical = max(geometry.physicalBlockSize, logical)
     configuration.update([
       (0, capacitySectors),
       // A chain has the header and the status byte besides its data (§5.2.5).
       (12, UInt32(max(1, Int(options.queueSize) - 2))),
-      // Any 512-byte unit can be addressed; the topology says which ones are cheap.
-      (20, UInt32(512)),
-      (24, UInt8(physical.trailingZeroBitCount - 9)),
-      (26, UInt16(clamping: physical / 512)),
+      // Any 512-byte unit can be addressed all the same; the topology, in logical blocks, says which ones are cheap.
+      (20, logical),
+      (24, UInt8(physical.trailingZeroBitCount - logical.trailingZeroBitCount)),
+      (26, UInt16(clamping: physical / logical)),
       (28, UInt32(0)),
       (Self.writebackOffset, UInt8(1)),
       (34, UInt16(options.queueCount)),
