@@ -81,6 +81,9 @@ let package = Package(
     userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
     userModule("BlockClient", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
 
+    // How benchmark programs measure and report.
+    userModule("BenchReport", ["BenchmarkCore", "Pollux"]),
+
     // The kernel's test, which takes init's place in an archive of its own.
     .target(name: "CKernelTest", cSettings: c(userMachine)),
     program("kernel-test", ["CKernelTest", "CPollux", "Pollux"], path: "KernelTest"),
@@ -92,6 +95,7 @@ let package = Package(
       "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
+    program("bench-rpc", ["BenchReport", "Pollux"], path: "BenchRPC"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]
 )
