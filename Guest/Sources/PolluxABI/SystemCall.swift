@@ -151,6 +151,38 @@ public enum SystemCall: UInt64, Sendable {
   /// `(query)` → value. A `SystemQuery`.
   case systemQuery = 53
 
+  // MARK: Address tokens (Tokens.swift)
+
+  /// `(kind, object)` → token with all rights that the `TokenKind` has. `object`: for `threadParameters` a thread handle and for
+  /// `processAccount` a process handle, both with `manage` (0: the caller's own); else 0. `exists` if the thread or process has
+  /// such a page already: ask its creator for a token.
+  case tokenCreate = 80
+  /// `(process, token, rights)` → the new token's address in `process`. Needs `manage` on the process and `grant` on the token;
+  /// `denied` if the token lacks one of `rights`, which contain `read`.
+  case tokenGrant = 81
+  /// `(token, process, other)` → 0. Takes the token `other` of `process` and all that were derived from it, which must be derived
+  /// from `token` (or be the caller's own); `other` = 0: all that were derived from `token`. When it returns, no processor can
+  /// use them any more. Any handle of the process will do.
+  case tokenRevoke = 82
+  /// `(token, process, other, rights)` → 0. As `tokenRevoke`, but leaves `rights`; `other` = 0: the caller's own token too.
+  case tokenNarrow = 83
+  /// `(vector, count)` → 0. Writes words of objects that the caller holds with the right `update`: `count` elements
+  /// (`TokenUpdate`, at most `TokenUpdate.limit`, no word twice). All are checked before any takes effect.
+  case tokenWrite = 84
+  /// `(token, process, other)` → a `TokenInfo` of the token that `tokenRevoke` would take; `other` = 0: of the caller's own.
+  case tokenQuery = 85
+  /// `(token, deadline)` → bits, never 0; takes them. Kind `notification`, right `write`. `timedOut` at the deadline, `notFound`
+  /// when the token is revoked or loses `write` meanwhile.
+  case tokenWait = 86
+  /// `(token, bits)` → 0. Adds the bits, maybe none, and wakes a waiter if there are any.
+  case tokenSignal = 87
+  /// `(token)` → handle: for a notification one with the right `signal`, so that interrupts and watches set bits on the page; for
+  /// other kinds one for `tokenAccess`. Only the creator gets one, because handles are not revoked with tokens.
+  case tokenHandle = 88
+  /// `(handle, offset, 0 or 1, value)` → word. Reads or writes a word of the object by handle: the capability table that tokens are
+  /// measured against (Fig. 6). The same fields may be written as by a token.
+  case tokenAccess = 89
+
   /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
   public static let notificationBadge: Int64 = 1 << 62
   /// The deadline that never comes.
@@ -198,6 +230,7 @@ public enum ObjectKind: UInt8, Sendable {
   case notification = 5
   case interrupt = 6
   case root = 7
+  case token = 10
 }
 
 /// What a holder of a handle may do with the object. The meaning of the low bits depends on the kind.

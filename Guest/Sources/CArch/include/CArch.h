@@ -105,6 +105,9 @@ INLINE uint64_t exchange64(uint64_t address, uint64_t value) {
   __asm__ volatile("xchgq %0, (%1)" : "+r"(value) : "r"(address) : "memory");
   return value;
 }
+INLINE void or64(uint64_t address, uint64_t bits) {
+  __asm__ volatile("lock orq %0, (%1)" : : "r"(bits), "r"(address) : "memory");
+}
 INLINE void copy_bytes(uint64_t to, uint64_t from, uint64_t count) {
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
 }

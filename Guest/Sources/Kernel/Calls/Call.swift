@@ -96,7 +96,7 @@ struct Call {
     case .endpointCreate: return try endpointCreate()
     case .endpointBind: return try endpointBind()
     case .notificationCreate:
-      let notification = try kernel.pointee.heap.make(Notification(references: 1, bits: 0, endpoint: nil))
+      let notification = try kernel.pointee.heap.make(Notification(references: 1, bits: 0, page: 0, endpoint: nil))
       return try install(notification.address, .notification)
     case .interruptCreateLine: return try interruptCreateLine()
     case .interruptCreateMessage: return try interruptCreateMessage()
@@ -107,6 +107,16 @@ struct Call {
     case .logRead: return try logRead()
     case .systemControl: return try systemControl()
     case .systemQuery: return try systemQuery()
+    case .tokenCreate: return try tokenCreate()
+    case .tokenGrant: return try tokenGrant()
+    case .tokenRevoke: return try tokenRevoke()
+    case .tokenNarrow: return try tokenNarrow()
+    case .tokenWrite: return try tokenWrite()
+    case .tokenQuery: return try tokenQuery()
+    case .tokenWait: return try tokenWait()
+    case .tokenSignal: return try tokenSignal()
+    case .tokenHandle: return try tokenHandle()
+    case .tokenAccess: return try tokenAccess()
     }
   }
 }

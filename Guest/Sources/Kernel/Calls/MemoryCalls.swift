@@ -55,7 +55,11 @@ extension Call {
     guard first > 0, first <= 1 << 40, second == 0 else { throw .badArgument }
     let size = (first + 4095) & ~4095
     let alignment: UInt64 = size >= 1 << 21 ? 1 << 21 : 4096
-    guard let physical = kernel.pointee.frames.allocate(size: size, alignment: alignment) else { throw .noMemory }
+    try process.charge(size)
+    guard let physical = kernel.pointee.frames.allocate(size: size, alignment: alignment) else {
+      process.uncharge(size)
+      throw .noMemory
+    }
     let memory: Reference<MemoryObject>
     do throws(SystemError) {
       memory = try kernel.pointee.heap.make(
@@ -63,9 +67,9 @@ extension Call {
           references: 1, owner: process.pointee.identifier, physical: physical, size: size, flags: [], isOwned: true))
     } catch {
       kernel.pointee.frames.release(physical, size: size)
+      process.uncharge(size)
       throw error
     }
-    process.pointee.memoryBytes &+= size
     return try install(memory.address, .memory)
   }
 
@@ -94,7 +98,9 @@ extension Call {
 
   private func checkedRange(_ address: UInt64, _ size: UInt64) throws(SystemError) {
     guard address & 4095 == 0, size & 4095 == 0, size > 0 else { throw .badArgument }
-    guard address >= AddressSpace.userStart, address < AddressSpace.userEnd, size <= AddressSpace.userEnd - address
+    // Where tokens are, nothing else is ever mapped, unmapped or protected.
+    guard address >= AddressSpace.userStart, address < AddressSpace.tokenStart,
+      size <= AddressSpace.tokenStart - address
     else { throw .badAddress }
   }
 

@@ -6,18 +6,27 @@ import PolluxABI
 extension Reference<Notification> {
   /// Adds bits; wakes a waiter, or a receiver of the endpoint it is bound to, which takes them all.
   func signal(_ bits: UInt64) {
-    let all = pointee.bits | bits
+    let all = take() | bits
+    if all == 0 { return }
     if let waiter = pointee.waiting.popFirst() {
-      pointee.bits = 0
       waiter.pointee.frame.rax = all
       Scheduler.ready(waiter)
     } else if let endpoint = pointee.endpoint, let receiver = endpoint.pointee.waiting.popFirst() {
-      pointee.bits = 0
       Message.notify(receiver, bits: all)
       Scheduler.ready(receiver)
-    } else {
+    } else if pointee.page == 0 {
       pointee.bits = all
+    } else {
+      or64(pointee.page + NotificationPage.bits, all)
     }
+  }
+
+  /// Takes the bits, those on the page too, if it has one.
+  @inline(__always) func take() -> UInt64 {
+    let bits = pointee.bits
+    pointee.bits = 0
+    if pointee.page == 0 { return bits }
+    return bits | exchange64(pointee.page + NotificationPage.bits, 0) & .max >> 1
   }
 }
 
@@ -56,19 +65,17 @@ extension Call {
 
   @inline(__always) func notificationPoll() throws(SystemError) -> Int64 {
     let notification: Reference<Notification> = try object(first, .notification, .wait)
-    let bits = notification.pointee.bits
-    notification.pointee.bits = 0
-    return Int64(bits)
+    return Int64(notification.take())
   }
 
   @inline(__always) func notificationWait() throws(SystemError) -> Int64? {
     let notification: Reference<Notification> = try object(first, .notification, .wait)
-    let bits = notification.pointee.bits
-    if bits != 0 {
-      notification.pointee.bits = 0
-      return Int64(bits)
-    }
-    let deadline = second
+    return wait(on: notification, deadline: second)
+  }
+
+  @inline(__always) func wait(on notification: Reference<Notification>, deadline: UInt64) -> Int64? {
+    let bits = notification.take()
+    if bits != 0 { return Int64(bits) }
     thread.pointee.state = .waiting
     thread.pointee.waitsFor = notification.address
     notification.pointee.waiting.append(thread)

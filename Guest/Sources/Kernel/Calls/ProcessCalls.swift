@@ -69,15 +69,7 @@ extension Call {
     let target: Reference<Thread> = first == 0 ? thread : try object(first, .thread, .manage)
     let priority = UInt8(second)
     guard target.pointee.state != .ended else { throw .notFound }
-    if target.pointee.state == .ready {
-      target.pointee.processor.pointee.runQueue.remove(target)
-      target.pointee.priority = priority
-      target.pointee.processor.pointee.runQueue.append(target)
-    } else {
-      target.pointee.priority = priority
-    }
-    target.pointee.processor.pointee.needsSchedule = true
-    Scheduler.kick(target.pointee.processor)
+    target.setPriority(priority)
     return 0
   }
 

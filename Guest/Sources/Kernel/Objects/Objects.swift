@@ -18,6 +18,7 @@ enum Objects {
       if entry.rights & UInt16(Rights.receive.rawValue) != 0 { endpoint.pointee.receivers += 1 }
     case .notification: Reference<Notification>(trusted: entry.object).pointee.references += 1
     case .interrupt: Reference<Interrupt>(trusted: entry.object).pointee.references += 1
+    case .token: Reference<TokenObject>(trusted: entry.object).pointee.references += 1
     case .root, nil: break
     }
   }
@@ -38,6 +39,7 @@ enum Objects {
       if endpoint.pointee.references == 0 { destroy(endpoint) }
     case .notification: release(notification: Reference(trusted: entry.object))
     case .interrupt: release(interrupt: Reference(trusted: entry.object))
+    case .token: Tokens.release(Reference(trusted: entry.object))
     case .root, nil: break
     }
   }
@@ -69,7 +71,7 @@ enum Objects {
     guard memory.pointee.references == 0 else { return }
     if memory.pointee.isOwned {
       kernel.pointee.frames.release(memory.pointee.physical, size: memory.pointee.size)
-      if let owner = process(memory.pointee.owner) { owner.pointee.memoryBytes &-= memory.pointee.size }
+      if let owner = process(memory.pointee.owner) { owner.uncharge(memory.pointee.size) }
     }
     kernel.pointee.heap.destroy(memory)
   }
@@ -207,6 +209,7 @@ enum Objects {
     let root = process.pointee.pageTable
     process.pointee.pageTable = 0
     Scheduler.flush(root, replacement: DirectMemory.physical(image: address_of_kernel_pml4()))
+    Tokens.holderEnded(process)
     var source = SpaceSource(process: process)
     _ = process.pointee.regions.remove(start: 0, end: .max, source: &source)
     PageTable(memory: DirectMemory(), root: root).destroy(slots: 253, source: &source)
@@ -269,6 +272,7 @@ enum Objects {
       Processor.at(index).pointee.floatOwner = nil
     }
     thread.pointee.state = .ended
+    Tokens.threadEnded(thread)
     let process = thread.pointee.process
     process.pointee.processorTime &+= thread.pointee.processorTime
     process.pointee.threads.remove(thread)

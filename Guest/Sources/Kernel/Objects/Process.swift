@@ -27,6 +27,13 @@ struct Process {
   /// Of threads that have ended.
   var processorTime: UInt64
   var memoryBytes: UInt64
+  /// The most that `memoryBytes` may become.
+  var memoryBudget = UInt64.max
+  /// Its page, if it has one (TokenCalls.swift).
+  var account: Reference<TokenObject>?
+  /// The tokens it holds, and the frame of their directory.
+  var tokens: Reference<TokenSpace>?
+  var tokenDirectory: UInt64 = 0
 
   static let handleCapacity = 256
 }
@@ -65,6 +72,8 @@ struct Endpoint {
 struct Notification {
   var references: UInt32
   var bits: UInt64
+  /// Kernel-virtual address of the page that more bits lie on (`NotificationPage`), set by programs; 0: none.
+  var page: UInt64
   var waiting = Queue<ReadyLinks>()
   /// An endpoint whose receivers take the bits too; it clears this when it goes.
   var endpoint: Reference<Endpoint>?

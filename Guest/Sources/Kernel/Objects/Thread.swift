@@ -41,6 +41,8 @@ struct Thread: Prioritised, Timed {
   var replier: Reference<Process>?
   var processorTime: UInt64
   var switches: UInt64
+  /// Its page, if it has one (TokenCalls.swift).
+  var parameters: Reference<TokenObject>?
 
   static let blockSize = 1024
   static let floatSize: UInt64 = 512
