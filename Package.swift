@@ -90,7 +90,8 @@ let package = Package(
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
       // The built guest on both machines: Castor on KVM, and QEMU's emulator.
-      .testTarget(name: "GuestTests", dependencies: ["Configuration", "castor-vmm"], swiftSettings: strict),
+      .testTarget(
+        name: "GuestTests", dependencies: ["Configuration", "Loader", "castor-vmm"], swiftSettings: strict),
       .testTarget(
         name: "castorTests",
         dependencies: ["castor", "castor-vmm", "CLinux", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],

@@ -88,6 +88,10 @@ let package = Package(
     .target(name: "CKernelTest", cSettings: c(userMachine)),
     program("kernel-test", ["CKernelTest", "CPollux", "Pollux"], path: "KernelTest"),
 
+    // The test of isolation classes, likewise.
+    .target(name: "CIsolationTest", cSettings: c(userMachine)),
+    program("isolation-test", ["CIsolationTest", "CPollux", "Pollux"], path: "IsolationTest"),
+
     // Programs and services.
     program("init", ["Pollux"], path: "Init"),
     program("console", ["Pollux"], path: "Console"),

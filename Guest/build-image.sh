@@ -31,15 +31,17 @@ done <"$here/archive.txt"
 "$image" archive "$out/archive.tar.new" "$@"
 mv "$out/archive.tar.new" "$out/archive.tar"
 
-# The kernel's test in init's place, for Tests/GuestTests.
-llvm-objcopy --strip-all "$bin/kernel-test" "$out/kernel-test.stripped"
-"$image" archive "$out/kernel-test.tar" "init=$out/kernel-test.stripped"
+# The tests that run in init's place, for Tests/GuestTests.
+for test in kernel-test isolation-test; do
+  llvm-objcopy --strip-all "$bin/$test" "$out/$test.stripped"
+  "$image" archive "$out/$test.tar" "init=$out/$test.stripped"
+done
 
 case $out in
 */plugins/outputs/*)
   stable=${out%%/plugins/outputs/*}/pollux
   mkdir -p "$stable"
-  for file in kernel.elf archive.tar kernel-test.tar; do
+  for file in kernel.elf archive.tar kernel-test.tar isolation-test.tar; do
     cp "$out/$file" "$stable/$file.new" && mv "$stable/$file.new" "$stable/$file"
   done
   ;;

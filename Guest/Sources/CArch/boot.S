@@ -97,6 +97,14 @@ gdt_end:
 gdt_pointer:
     .word gdt_end - kernel_gdt - 1
     .quad kernel_gdt
+    .balign 16
+    .globl task_states, domain_stack_base, domain_keys
+task_states:                            // of each CPU, Kernel/Architecture/Processor.swift
+    .skip TASK_SIZE * CPU_LIMIT
+domain_stack_base:                      // so that a CPU's task selector · 256 leads to the end of its stack
+    .quad domain_stacks + 4096 - TSS_SELECTOR * 256
+domain_keys:                            // domains are held by protection keys (domain.S)
+    .quad 0
 
     .balign 4096
     .globl boot_pml4
@@ -109,7 +117,8 @@ boot_pml4:                              // with the identity map of the first 2 
     .skip 256 * 8
     .globl kernel_pml4
 kernel_pml4:                            // the template of every address space
-    .skip 253 * 8
+    .skip 252 * 8
+    .quad 0                                         // services in kernel space (Isolation/Walls.swift)
     .quad shared_pdpt - KERNEL_BASE + TABLE + U
     .quad direct_pdpt - KERNEL_BASE + TABLE
     .quad image_pdpt - KERNEL_BASE + TABLE
@@ -123,6 +132,7 @@ identity_pd:
 image_pdpt:
     .quad image_pd - KERNEL_BASE + TABLE
     .skip 511 * 8
+    .globl image_pd
 image_pd:
     .quad 0
     .quad 0x200000 + P + AD + PS + G                // text: read, execute
@@ -160,6 +170,21 @@ shared_pt:
     .quad 0                                         // clock page, mapped when it is enabled
     .quad info_page - KERNEL_BASE + P + U + AD + NX
     .quad entry_page - KERNEL_BASE + P + U + AD
+    .globl service_pd
+service_pd:                             // at the top of kernel space what the shared pages are to programs
+    .skip 511 * 8
+    .quad service_pt - KERNEL_BASE + TABLE
+    .globl service_pt
+service_pt:
+    .skip 509 * 8
+    .quad 0                                         // clock page
+    .quad info_page - KERNEL_BASE + P + AD + NX
+    .quad gate_page - KERNEL_BASE + P + AD
+gate_page:                              // what domains call: the only address of the kernel that they know
+    .byte 0x49, 0xbb                                    // movabsq $domain_gate, %r11
+    .quad domain_gate
+    .byte 0x41, 0xff, 0xe3                              // jmpq *%r11
+    .fill 4096 - 13, 1, 0xcc
     .globl info_page
 info_page:
     .skip 4096

@@ -5,24 +5,7 @@
 // stack, with interrupts off, and returns the thread to resume, or null to wait for an interrupt. GS is the program's, except
 // for a few instructions of the SYSCALL entry.
 #include "include/layout.h"
-
-.macro push_registers
-    pushq %rax
-    pushq %rbx
-    pushq %rcx
-    pushq %rdx
-    pushq %rsi
-    pushq %rdi
-    pushq %rbp
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-.endm
+#include "registers.h"
 
 // RDI = thread, RSI = CPU block, stack = the CPU's, big kernel lock held.
 .macro enter_kernel
@@ -38,11 +21,8 @@
 .endm
 
     .text
-    .globl trap_common
-trap_common:
-    push_registers
-    testb $3, FRAME_CS(%rsp)
-    jz trap_in_kernel
+    .globl trap_user
+trap_user:                              // behind trap_common in domain.S: from ring 3, or from a domain and all is as if
     enter_kernel
     call kernel_trap
     jmp leave_kernel
@@ -80,25 +60,12 @@ leave_kernel:                           // RAX = thread or null
     je resume
     movl $0, kernel_lock(%rip)
 resume:
+    testb $3, FRAME_CS(%rax)
+    jz resume_domain
+resume_frame:
     movq %rax, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rbp
-    popq %rdi
-    popq %rsi
-    popq %rdx
-    popq %rcx
-    popq %rbx
-    popq %rax
+    pop_registers
     addq $16, %rsp                      // vector, error
-    .globl return_to_user
-return_to_user:
     iretq
 
     .globl enter_frame
@@ -118,10 +85,14 @@ idle_wait:
     jmp idle_wait
 idle_end:
 
+    .globl trap_in_kernel
 trap_in_kernel:                         // an interrupt while idle, or a fault of the kernel itself
     movq %rsp, %rdi
-    movq %rsp, %rsi
-    andq $-CPU_SIZE, %rsi
+    strq %rsi
+    subl $TSS_SELECTOR, %esi
+    shll $11, %esi                      // CPU_SIZE / 16
+    leaq cpu_blocks(%rip), %rax
+    addq %rax, %rsi
     leaq idle_wait(%rip), %rax
     cmpq %rax, FRAME_RIP(%rdi)
     jb 1f
@@ -140,9 +111,11 @@ trap_in_kernel:                         // an interrupt while idle, or a fault o
     jmp leave_kernel
 1:  cmpq $2, FRAME_VECTOR(%rdi)         // a non-maskable interrupt has no meaning here
     je 3f
+    leaq CPU_PANIC_STACK(%rsi), %rsp
+    call trap_tried
     call kernel_fault
 3:  movq %rdi, %rax
-    jmp resume
+    jmp resume_frame
 
 // Takes the big kernel lock; keeps RDI and RSI. While it waits it answers requests to forget translations, since the CPU that
 // asks holds the lock until all have answered.

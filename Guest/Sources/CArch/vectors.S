@@ -8,7 +8,7 @@ interrupt_gates:                        // 64-bit interrupt gates (Intel SDM vol
     .set vector, 0
     .rept 256
     .set address, TEXT_BASE + vector * 16
-    .set stack, 0                       // interrupt-stack-table entry: NMI 1, double fault 2, machine check 3
+    .set stack, 4                       // interrupt-stack-table entry: NMI 1, double fault 2, machine check 3, see domain.S 4
     .if vector == 2
     .set stack, 1
     .elseif vector == 8

@@ -26,6 +26,7 @@ enum Boot {
 
   static func start(_ startInfo: UInt64, _ entryTime: UInt64) -> Never {
     let memory = DirectMemory()
+    Processor.loadTaskState(0)
     SerialPort.enable()
     // The legacy interrupt controllers stay masked.
     port_write8(0x21, 0xff)
@@ -48,6 +49,7 @@ enum Boot {
     if kernel.pointee.underCastor { port_write32(0x608, 1) }
 
     addMemory(startInfo, archive, tree)
+    Walls.makeServiceSlot()
     kernel.pointee.callSequence = 0
     kernel.pointee.nextVector = Vector.devices.lowerBound
     kernel.pointee.clock.localStart = time_stamp()

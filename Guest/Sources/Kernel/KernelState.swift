@@ -20,6 +20,9 @@ struct KernelState {
   var pageFaults: UInt64
   /// Frames for page tables and handle tables.
   var tableFrames: UInt64
+  /// Protection keys do what they should; the top-level entry of the entry area, or 0 (Isolation/Walls.swift).
+  var keysWork: Bool
+  var entryArea: UInt64
   /// Boot: the thread that init starts with, and whether its first trap is the probe's.
   var initThread: Reference<Thread>?
   var isProbing: Bool

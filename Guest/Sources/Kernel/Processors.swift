@@ -31,6 +31,7 @@ enum Processors {
 /// The first Swift code of an application processor; it holds the big kernel lock.
 @c(kernel_start_processor)
 public func kernelStartProcessor(_ index: UInt64, _ block: UInt64) -> UInt64 {
+  Processor.loadTaskState(Int(index))
   let processor = Processor.start(Int(index))
   // Count only processors without gaps, in the order of their blocks.
   while kernel.pointee.processorCount < Processor.limit,

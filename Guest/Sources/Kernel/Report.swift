@@ -63,7 +63,8 @@ enum Report {
     Say.decimal(UInt64(thread.pointee.process.pointee.identifier))
     Say.text(" (")
     Say.name(thread.pointee.process.pointee.name)
-    Say.text(") thread ")
+    Say.text(thread.pointee.process.pointee.space.mechanism.faultLabel)
+    Say.text(" thread ")
     Say.decimal(UInt64(thread.pointee.identifier))
     Say.text(": ")
     Say.text(name(vector))
@@ -106,6 +107,18 @@ enum Report {
       Say.newline()
       guard next > frame else { break }
       frame = next
+    }
+  }
+}
+
+extension IsolationMechanism {
+  /// Behind the process's name in the report of its fault.
+  fileprivate var faultLabel: StaticString {
+    switch self {
+    case .best, .userMode: ")"
+    case .protectionKeys: ", domain in kernel space, protection keys)"
+    case .pageTable: ", domain in kernel space, page table)"
+    case .none: ", in the kernel's domain)"
     }
   }
 }

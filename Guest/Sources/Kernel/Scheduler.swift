@@ -52,7 +52,8 @@ extension Reference<Processor> {
     next.pointee.processor = self
     next.pointee.switches &+= 1
     setKernelStack(next.frameEnd)
-    if pointee.loadedPageTable != next.pointee.pageTable {
+    // The page table of a domain maps no kernel: the way out loads it (domain.S).
+    if pointee.loadedPageTable != next.pointee.pageTable, !next.pointee.process.pointee.space.isTableDomain {
       pointee.loadedPageTable = next.pointee.pageTable
       page_table_set(next.pointee.pageTable)
     }
@@ -70,6 +71,7 @@ extension Reference<Processor> {
   private func idle() {
     charge(time_stamp())
     pointee.current = nil
+    setIdleStack()
     pointee.timerStale = true
     // Another processor may run the thread next.
     if kernel.pointee.processorCount > 1, let owner = pointee.floatOwner {
@@ -205,6 +207,25 @@ enum Scheduler {
     }
   }
 
+  /// Waits until no processor has old translations of kernel space.
+  static func flushAll() {
+    let own = currentProcessor()
+    page_table_set(page_table_get())
+    for index in 0..<kernel.pointee.processorCount where Processor.at(index) != own {
+      let other = Processor.at(index)
+      store64(other.address + UInt64(CPU_FLUSH), other.pointee.loadedPageTable)
+      LocalController.send(Vector.flush, to: other.pointee.identifier)
+    }
+    awaitFlush()
+  }
+
+  private static func awaitFlush() {
+    for index in 0..<kernel.pointee.processorCount {
+      let word = Processor.at(index).address + UInt64(CPU_FLUSH)
+      while load64(word) != 0 { spin_pause() }
+    }
+  }
+
   /// Waits until no other processor has translations of an address space that was changed; `replacement` is the root they load:
   /// the same, or the kernel's if the space is about to go.
   static func flush(_ root: UInt64, replacement: UInt64) {
@@ -221,9 +242,6 @@ enum Scheduler {
       store64(other.address + UInt64(CPU_FLUSH), replacement)
       LocalController.send(Vector.flush, to: other.pointee.identifier)
     }
-    for index in 0..<kernel.pointee.processorCount {
-      let word = Processor.at(index).address + UInt64(CPU_FLUSH)
-      while load64(word) != 0 { spin_pause() }
-    }
+    awaitFlush()
   }
 }

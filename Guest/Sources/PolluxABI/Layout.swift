@@ -2,7 +2,9 @@
 // writes into user memory.
 //
 // Address space (4-level paging; one slot is 512 GiB):
-//   slots 0 … 252   the program's own, laid out as its loader likes (user.ld links at 4 MiB)
+//   slots 0 … 250   the program's own, laid out as its loader likes (user.ld links at 4 MiB)
+//   slot 251        services in kernel space, a window each; at its top what slot 253 is to programs
+//   slot 252        address tokens (Tokens.swift)
 //   slot 253        shared by all: the kernel-info pages at its top, read-only
 //   slots 254, 255  kernel
 //
@@ -20,7 +22,7 @@ public enum AddressSpace {
   /// First address of a program's own slots that may be mapped: the first page stays empty.
   public static let userStart: UInt64 = 0x1000
   /// End of a program's own slots.
-  public static let userEnd: UInt64 = 253 << 39
+  public static let userEnd: UInt64 = 251 << 39
   /// Bytes of a page.
   public static let pageSize: UInt64 = 4096
   /// The kernel-info page, `KernelInfo`.
@@ -29,6 +31,13 @@ public enum AddressSpace {
   public static let systemCallEntry: UInt64 = 0x7eff_ffff_f000
   /// The kvmclock page of processor 0 (`pvclock_vcpu_time_info`), if `KernelInfo.flags` says so.
   public static let clockPage: UInt64 = 0x7eff_ffff_d000
+  /// The same three pages for services in kernel space: `systemCallEntry` is there the gate to the kernel.
+  public static let serviceEntry: UInt64 = 0x7dff_ffff_f000
+  public static let serviceInfo: UInt64 = 0x7dff_ffff_e000
+  /// The windows of services in kernel space: the first address, the size of each, and how many there are.
+  public static let serviceStart: UInt64 = 251 << 39
+  public static let serviceWindow: UInt64 = 1 << 33
+  public static let serviceWindows: UInt64 = 62
   /// End of the stack that the kernel gives init.
   public static let initStackTop: UInt64 = 0x7000_0000
   /// Its size.

@@ -151,6 +151,18 @@ public enum SystemCall: UInt64, Sendable {
   /// `(query)` → value. A `SystemQuery`.
   case systemQuery = 53
 
+  // MARK: Isolation classes (HongMeng §4.2)
+
+  /// `(root, name, name length, mechanism)` → process. A domain in kernel space, as `processCreate` makes a process in user space. An
+  /// `IsolationMechanism`; `.best` is the one of class IC1 that works here. `unsupported` if that mechanism does not,
+  /// `tableFull` if all windows or keys are taken. Until its first thread is created, memory can be mapped executable into it.
+  case domainCreate = 70
+  /// `(process, address)` → 0. Adds to the domain's control-flow entry table: threads and calls enter it at these addresses
+  /// only. `denied` once it has a thread.
+  case domainEntry = 71
+  /// `(process, query)` → value. A `DomainQuery`.
+  case domainQuery = 72
+
   // MARK: Address tokens (Tokens.swift)
 
   /// `(kind, object)` → token with all rights that the `TokenKind` has. `object`: for `threadParameters` a thread handle and for
@@ -325,6 +337,33 @@ public enum SystemControl: UInt64, Sendable {
   case calibrate = 4
   /// Take the requests of the power button (docs/platform.md, port 0x60c): → bits, 0 where the machine has none.
   case powerButton = 5
+}
+
+/// What keeps a service and the others apart (HongMeng §4.2, Fig. 4).
+public enum IsolationMechanism: UInt64, Sendable {
+  /// In `domainCreate`: protection keys where they work, else page tables.
+  case best = 0
+  /// IC2: an address space of its own in user mode.
+  case userMode = 1
+  /// IC1: supervisor protection keys (IA32_PKRS) in the kernel's address space.
+  case protectionKeys = 2
+  /// IC1: a page table of its own, without a change of ring.
+  case pageTable = 3
+  /// IC0: nothing; it runs in the kernel's domain.
+  case none = 4
+}
+
+/// What `domainQuery` can tell.
+public enum DomainQuery: UInt64, Sendable {
+  /// The process's `IsolationMechanism`.
+  case mechanism = 0
+  /// First address of the range in which it has its memory, and the range's size.
+  case start = 1
+  case size = 2
+  /// Process 0: ticks of the time-stamp counter that a loop of 1,000 turns takes in ring 0.
+  case kernelLoop = 3
+  /// Process 0: 1 if protection keys work here.
+  case hasKeys = 4
 }
 
 /// Values `systemQuery` can tell.

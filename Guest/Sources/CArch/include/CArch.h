@@ -76,6 +76,10 @@ INLINE uint64_t control4_get(void) {
 }
 INLINE void control4_set(uint64_t value) { __asm__ volatile("movq %0, %%cr4" : : "r"(value) : "memory"); }
 INLINE void task_register_load(uint16_t selector) { __asm__ volatile("ltr %w0" : : "r"(selector)); }
+// A loop of two instructions, for measuring.
+INLINE void loop_turns(uint64_t count) {
+  __asm__ volatile("1: decq %0; jnz 1b" : "+r"(count));
+}
 INLINE void spin_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 INLINE void halt_once(void) { __asm__ volatile("hlt" : : : "memory"); }
 INLINE uint64_t frame_pointer(void) {
@@ -130,6 +134,12 @@ extern uint8_t kernel_gdt[], kernel_pml4[], boot_pml4[], direct_pdpt[], shared_p
 extern uint8_t cpu_blocks[], clock_page[], kernel_end[], kernel_state[], kernel_log[], thread_table[], process_table[];
 extern uint8_t system_call_entry[], probe_entry[], smp_active[], kernel_lock[];
 extern uint8_t trampoline_start[], trampoline_end[];
+extern uint8_t task_states[], domain_keys[], domain_stacks[], interrupt_gates[], service_pd[], service_pt[];
+extern uint8_t image_pd[];
+// Tries a load from `address` under the protection-key rights `keys`: the page fault's error code, or 0.
+uint64_t keys_try(uint64_t address, uint32_t keys);
+// Sets bits of CR4; 0 where the processor does not have them.
+uint64_t control4_try(uint64_t bits);
 // Enters ring 3 with the frame at `frame`, on a CPU whose block is known; never returns.
 void enter_frame(struct trap_frame *frame) __attribute__((noreturn));
 // Waits for interrupts on the CPU's own stack; never returns.
@@ -155,6 +165,13 @@ ADDRESS_OF(system_call_entry)
 ADDRESS_OF(probe_entry)
 ADDRESS_OF(smp_active)
 ADDRESS_OF(kernel_lock)
+ADDRESS_OF(task_states)
+ADDRESS_OF(domain_keys)
+ADDRESS_OF(domain_stacks)
+ADDRESS_OF(interrupt_gates)
+ADDRESS_OF(image_pd)
+ADDRESS_OF(service_pd)
+ADDRESS_OF(service_pt)
 ADDRESS_OF(trampoline_start)
 ADDRESS_OF(trampoline_end)
 

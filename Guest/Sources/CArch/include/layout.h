@@ -12,13 +12,28 @@
 #define CPU_SCRATCH 0
 #define CPU_CURRENT 8
 #define CPU_FLUSH 16
+#define CPU_PAGE_TABLE 24
+#define CPU_TASK 32
+#define CPU_DOMAIN_STACK 40
+#define CPU_PANIC_STACK 0x4000     // end of the stack that reports faults of the kernel
 // First words of a thread (Kernel/Thread.swift): the trap frame, then its CPU block.
 #define FRAME_SIZE 176
 #define FRAME_CS 144
 #define FRAME_RIP 136
 #define FRAME_RAX 112
 #define FRAME_VECTOR 120
+#define FRAME_ERROR 128
+#define FRAME_RSP 160
 #define THREAD_CPU FRAME_SIZE
+#define THREAD_PROCESS 184
+// First words of a process (Kernel/Objects/Process.swift).
+#define PROCESS_PAGE_TABLE 0
+#define PROCESS_KEYS 40
+// Task state (Intel SDM vol. 3, 8.7): interrupt stack 4, and PKRS in the place of RSP1, which is not used.
+#define TASK_STACK 60
+#define TASK_KEYS 12
+#define TASK_SIZE 128
+#define PKRS 0x6e1
 
 #define SYSTEM_CALL_VECTOR 4
 #define TRAMPOLINE 0x10000          // where the application processors' real-mode start is copied

@@ -31,6 +31,9 @@ struct Clock {
           address_of_shared_pt() + 509 * 8,
           DirectMemory.physical(image: page) | PageEntry.present | PageEntry.user | PageEntry.accessedDirty
             | PageEntry.noExecute)
+        store64(
+          address_of_service_pt() + 509 * 8,
+          DirectMemory.physical(image: page) | PageEntry.present | PageEntry.accessedDirty | PageEntry.noExecute)
         // ns = (ticks << shift) · multiplier >> 32, so the frequency is 10⁹ · 2³² / multiplier >> shift.
         if frequency == 0 {
           let unshifted = divide_scaled(Clock.localFrequency, multiplier)

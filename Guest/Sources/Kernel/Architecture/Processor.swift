@@ -3,7 +3,7 @@
 import CArch
 import KernelCore
 
-/// The start of a CPU block; zero memory is its initial value. The first three words are known to entry.S.
+/// The start of a CPU block; zero memory is its initial value. The first six words are known to entry.S.
 struct Processor {
   /// The user's stack pointer for a moment in the SYSCALL entry.
   var scratch: UInt64
@@ -11,6 +11,11 @@ struct Processor {
   var current: Reference<Thread>?
   /// Not 0: another processor waits until this one has loaded this page-table root, and so forgotten translations.
   var flush: UInt64
+  /// The page-table root in CR3.
+  var loadedPageTable: UInt64
+  /// Address of its task state, and the end of its interrupt stack in the entry area (domain.S).
+  var taskState: UInt64
+  var domainStack: UInt64
 
   var index: UInt32
   /// Identifier of the local interrupt controller.
@@ -20,8 +25,6 @@ struct Processor {
   var timerStale: Bool
   /// Runs threads.
   var online: Bool
-  /// The page-table root in CR3.
-  var loadedPageTable: UInt64
   /// The thread whose floating-point state is in the registers and nowhere else.
   var floatOwner: Reference<Thread>?
   var loadedThreadPointer: UInt64
@@ -36,13 +39,31 @@ struct Processor {
   var timers: TimerQueue<TimerLinks>
 
   static let limit = 8
-  private static let taskStateOffset: UInt64 = 3072
-
   static func at(_ index: Int) -> Reference<Processor> {
     Reference(trusted: address_of_cpu_blocks() + UInt64(index) * UInt64(CPU_SIZE))
   }
 
-  /// Prepares the processor that runs this code: task state, SYSCALL, protection features, local controller.
+  /// Gives the processor that runs this code its task state (Intel SDM vol. 3, 8.7), without which it can take no fault: interrupt
+  /// stacks 1 (NMI), 2 (double fault) and 3 (machine check), and 4 for the rest, all but the last in the block.
+  static func loadTaskState(_ index: Int) {
+    let processor = at(index)
+    let base = processor.address
+    let task = address_of_task_states() + UInt64(index) * UInt64(TASK_SIZE)
+    processor.pointee.taskState = task
+    processor.pointee.domainStack = address_of_domain_stacks() + UInt64(index + 1) * 4096
+    store64(task + 36, base + 0x1800)
+    store64(task + 44, base + 0x3000)
+    store64(task + 52, base + UInt64(CPU_PANIC_STACK))
+    processor.setKernelStack(base + 0x2000)
+    store32(task + 100, 104 << 16)
+    let descriptor = address_of_kernel_gdt() + UInt64(TSS_SELECTOR) + UInt64(index) * 16
+    let middle = (task & 0xff_ffff) << 16 | (task >> 24 & 0xff) << 56
+    store64(descriptor, middle | 103 | 0x89 << 40)
+    store64(descriptor + 8, task >> 32)
+    task_register_load(UInt16(TSS_SELECTOR) + UInt16(index) * 16)
+  }
+
+  /// Prepares the processor that runs this code, which has its task state: SYSCALL, protection features, local controller.
   static func start(_ index: Int) -> Reference<Processor> {
     let processor = at(index)
     let base = processor.address
@@ -50,18 +71,6 @@ struct Processor {
     processor.pointee.armedDeadline = .max
     processor.pointee.loadedPageTable = DirectMemory.physical(image: address_of_kernel_pml4())
     processor.pointee.lastSwitch = time_stamp()
-
-    // Task state (Intel SDM vol. 3, 8.7): interrupt stacks 1 (NMI), 2 (double fault), 3 (machine check) in the block.
-    let task = base + taskStateOffset
-    store64(task + 36, base + 0x2000)
-    store64(task + 44, base + 0x3000)
-    store64(task + 52, base + 0x4000)
-    store32(task + 100, 104 << 16)
-    let descriptor = address_of_kernel_gdt() + UInt64(TSS_SELECTOR) + UInt64(index) * 16
-    let middle = (task & 0xff_ffff) << 16 | (task >> 24 & 0xff) << 56
-    store64(descriptor, middle | 103 | 0x89 << 40)
-    store64(descriptor + 8, task >> 32)
-    task_register_load(UInt16(TSS_SELECTOR) + UInt16(index) * 16)
 
     msr_write(0xc000_0081, UInt64(KERNEL_SS) << 48 | UInt64(KERNEL_CS) << 32)  // STAR
     msr_write(0xc000_0082, address_of_system_call_entry())  // LSTAR
@@ -74,7 +83,10 @@ struct Processor {
     if features.ebx & 1 << 7 != 0 { control |= 1 << 20 }
     if features.ebx & 1 << 20 != 0 { control |= 1 << 21 }
     if features.ecx & 1 << 2 != 0 { control |= 1 << 11 }
+    // No global pages: domains with page tables of their own must not see the kernel's through the TLB.
+    control &= ~(1 << 7)
     control4_set(control)
+    Walls.start(on: index)
 
     LocalController.enable()
     processor.pointee.identifier = LocalController.identifier
@@ -84,6 +96,8 @@ struct Processor {
 }
 
 extension Reference<Processor> {
-  /// Where the next interrupt from ring 3 saves registers.
-  @inline(__always) func setKernelStack(_ end: UInt64) { store64(address + 3072 + 4, end) }
+  /// Where the next interrupt saves registers.
+  @inline(__always) func setKernelStack(_ end: UInt64) { store64(pointee.taskState + UInt64(TASK_STACK), end) }
+  /// While no thread runs.
+  func setIdleStack() { setKernelStack(address + 0x2000) }
 }

@@ -11,9 +11,8 @@ struct UserBytes {
   let count: UInt64
 
   init(_ process: Reference<Process>, _ address: UInt64, _ count: UInt64) throws(SystemError) {
-    guard address >= AddressSpace.userStart, address <= AddressSpace.userEnd,
-      count <= AddressSpace.userEnd - address
-    else { throw .badAddress }
+    let space = process.pointee.space
+    guard address >= space.start, address <= space.end, count <= space.end - address else { throw .badAddress }
     self.process = process
     self.address = address
     self.count = count
@@ -22,7 +21,8 @@ struct UserBytes {
   /// Kernel-virtual address of the byte at `offset` and how many bytes from there lie on the same page.
   func run(at offset: UInt64, forWriting: Bool) throws(SystemError) -> (address: UInt64, count: UInt64) {
     let at = address + offset
-    let rights = PageEntry.present | PageEntry.user | (forWriting ? PageEntry.write : 0)
+    let level = process.pointee.space.isDomain ? 0 : PageEntry.user
+    let rights = PageEntry.present | level | (forWriting ? PageEntry.write : 0)
     let table = PageTable(memory: DirectMemory(), root: process.pointee.pageTable)
     // Device memory must not be touched by copies.
     guard let physical = table.translate(at, rights: rights), kernel.pointee.isMemory(physical) else {
@@ -88,25 +88,30 @@ extension Call {
   }
 
   /// The bits of a leaf entry.
-  static func leafFlags(_ protection: Protection, _ flags: MemoryFlags) -> UInt64 {
-    var bits = PageEntry.present | PageEntry.user | PageEntry.accessedDirty
+  static func leafFlags(
+    _ protection: Protection, _ flags: MemoryFlags, in process: Reference<Process>
+  ) -> UInt64 {
+    var bits = PageEntry.present | process.pointee.space.leafBits | PageEntry.accessedDirty
     if protection.contains(.write) { bits |= PageEntry.write }
     if !protection.contains(.execute) { bits |= PageEntry.noExecute }
     if flags.contains(.device) { bits |= PageEntry.cacheDisable | PageEntry.writeThrough }
     return bits
   }
 
-  private func checkedRange(_ address: UInt64, _ size: UInt64) throws(SystemError) {
+  private func checkedRange(
+    _ address: UInt64, _ size: UInt64, in process: Reference<Process>
+  ) throws(SystemError) {
     guard address & 4095 == 0, size & 4095 == 0, size > 0 else { throw .badArgument }
     // Where tokens are, nothing else is ever mapped, unmapped or protected.
-    guard address >= AddressSpace.userStart, address < AddressSpace.tokenStart,
-      size <= AddressSpace.tokenStart - address
-    else { throw .badAddress }
+    let space = process.pointee.space
+    guard address >= space.start, address < space.end, size <= space.end - address else { throw .badAddress }
   }
 
-  private func checkedProtection(_ value: UInt64) throws(SystemError) -> Protection {
+  private func checkedProtection(_ value: UInt64, in process: Reference<Process>) throws(SystemError) -> Protection {
     let protection = Protection(rawValue: value)
     guard value <= 7, protection.contains(.read), !protection.contains([.write, .execute]) else { throw .badArgument }
+    // What runs in kernel space is what its loader brought, checked when it was built.
+    if protection.contains(.execute), process.pointee.space.isSealed { throw .denied }
     return protection
   }
 
@@ -115,8 +120,8 @@ extension Call {
     let entry = try process.pointee.handles.find(second, kind: .memory, rights: .read)
     let memory = Reference<MemoryObject>(trusted: entry.object)
     let (address, offset, size) = (third, fourth, fifth)
-    try checkedRange(address, size)
-    let protection = try checkedProtection(sixth)
+    try checkedRange(address, size, in: target)
+    let protection = try checkedProtection(sixth, in: target)
     let maximum = UInt8(truncatingIfNeeded: entry.rights & 7)
     guard UInt8(truncatingIfNeeded: protection.rawValue) & ~maximum == 0 else { throw .denied }
     guard !memory.pointee.flags.contains(.messageTable) else { throw .denied }
@@ -131,7 +136,7 @@ extension Call {
 
   func memoryUnmap() throws(SystemError) -> Int64 {
     let target = try target(first)
-    try checkedRange(second, third)
+    try checkedRange(second, third, in: target)
     var source = SpaceSource(process: target)
     let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
     let any: Bool
@@ -141,26 +146,26 @@ extension Call {
       throw .noMemory
     }
     // Translations go before the memory behind them can be given to somebody else.
-    if any { Scheduler.flush(table.root, replacement: table.root) }
+    if any { Domains.flush(target, table.root) }
     guard target.pointee.regions.remove(start: second, end: second + third, source: &source) else { throw .noMemory }
     return 0
   }
 
   func memoryProtect() throws(SystemError) -> Int64 {
     let target = try target(first)
-    try checkedRange(second, third)
-    let protection = try checkedProtection(fourth)
+    try checkedRange(second, third, in: target)
+    let protection = try checkedProtection(fourth, in: target)
     guard
       target.pointee.regions.allows(UInt8(truncatingIfNeeded: protection.rawValue), start: second, end: second + third)
     else { throw .denied }
     var source = SpaceSource(process: target)
     let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
     do throws(PageTableError) {
-      try table.protect(second, size: third, flags: Call.leafFlags(protection, []), source: &source)
+      try table.protect(second, size: third, flags: Call.leafFlags(protection, [], in: target), source: &source)
     } catch {
       throw .noMemory
     }
-    Scheduler.flush(table.root, replacement: table.root)
+    Domains.flush(target, table.root)
     return 0
   }
 }
@@ -177,7 +182,7 @@ enum Mappings {
     guard process.pointee.regions.insert(region, source: &source) else { throw .noMemory }
     do throws(PageTableError) {
       try PageTable(memory: DirectMemory(), root: process.pointee.pageTable).map(
-        address, physical: physical, size: size, flags: Call.leafFlags(access.now, memory.pointee.flags),
+        address, physical: physical, size: size, flags: Call.leafFlags(access.now, memory.pointee.flags, in: process),
         source: &source)
     } catch {
       _ = process.pointee.regions.remove(start: address, end: address + size, source: &source)

@@ -45,15 +45,14 @@ extension Call {
 
   func threadCreate() throws(SystemError) -> Int64 {
     let target = try target(first)
-    guard second >= AddressSpace.userStart, second < AddressSpace.userEnd, third <= AddressSpace.userEnd else {
-      throw .badAddress
-    }
+    guard target.pointee.space.mayEnter(second), third <= target.pointee.space.end else { throw .badAddress }
     guard sixth <= UInt64(thread.pointee.priority) else { throw .badArgument }
     let created = try Objects.makeThread(
       target, entry: second, stack: third, arguments: (fourth, fifth), priority: UInt8(sixth), on: processor)
     created.pointee.references += 1
     do throws(SystemError) {
       let handle = try install(created.address, .thread)
+      target.pointee.space.isSealed = target.pointee.space.isDomain
       Scheduler.ready(created)
       return handle
     } catch {
@@ -83,8 +82,9 @@ extension Call {
 
   // MARK: Processes
 
-  func processCreate() throws(SystemError) -> Int64 {
-    let text = try UserBytes(process, first, min(second, 31))
+  /// A process's name as a program gives it: at most 31 bytes.
+  func name(_ address: UInt64, _ length: UInt64) throws(SystemError) -> (UInt64, UInt64, UInt64, UInt64) {
+    let text = try UserBytes(process, address, min(length, 31))
     var name: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
     for offset in 0..<text.count {
       let byte = UInt64(load8(try text.run(at: offset, forWriting: false).address)) << (offset % 8 * 8)
@@ -95,7 +95,11 @@ extension Call {
       default: name.3 |= byte
       }
     }
-    let created = try Objects.makeProcess(name: name, parent: process.pointee.identifier)
+    return name
+  }
+
+  func processCreate() throws(SystemError) -> Int64 {
+    let created = try Objects.makeProcess(name: try name(first, second), parent: process.pointee.identifier)
     return try install(created.address, .process)
   }
 

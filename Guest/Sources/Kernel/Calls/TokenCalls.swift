@@ -115,8 +115,8 @@ struct KernelTokens: TokenHost {
     Reference(trusted: node.pointee.space.pointee.holder)
   }
 
-  private func leafFlags(_ rights: TokenRights) -> UInt64 {
-    Call.leafFlags(rights.contains(.write) ? [.read, .write] : .read, [])
+  private func leafFlags(_ rights: TokenRights, _ node: Reference<TokenNode>) -> UInt64 {
+    Call.leafFlags(rights.contains(.write) ? [.read, .write] : .read, [], in: holder(node))
   }
 
   func map(_ node: Reference<TokenNode>) -> Bool {
@@ -124,7 +124,7 @@ struct KernelTokens: TokenHost {
     do throws(PageTableError) {
       try PageTable(memory: DirectMemory(), root: holder(node).pointee.pageTable).map(
         node.pointee.address, physical: Reference<TokenObject>(trusted: node.pointee.object).pointee.frame, size: 4096,
-        flags: leafFlags(node.pointee.rights), source: &source)
+        flags: leafFlags(node.pointee.rights, node), source: &source)
       return true
     } catch { return false }
   }
@@ -135,7 +135,7 @@ struct KernelTokens: TokenHost {
     let rights = node.pointee.rights
     if !rights.contains(.write) { failWaiters(node) }
     guard let (slot, entry, _) = table.leaf(node.pointee.address) else { return false }
-    let changed = rights.isEmpty ? 0 : entry & PageEntry.addressMask | leafFlags(rights)
+    let changed = rights.isEmpty ? 0 : entry & PageEntry.addressMask | leafFlags(rights, node)
     if entry == changed { return false }
     memory.store(slot, changed)
     return true

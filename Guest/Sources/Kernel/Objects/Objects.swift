@@ -153,9 +153,9 @@ enum Objects {
     do throws(SystemError) {
       process = try kernel.pointee.heap.make(
         Process(
-          identifier: identifier, parent: parent, references: 1, threadCount: 0, status: 0, hasEnded: false,
-          isEnding: false, pageTable: root, tableFrames: 2, handleFrame: handleFrame, handles: handles, watches: nil,
-          name: name, processorTime: 0, memoryBytes: 0))
+          pageTable: root, handles: handles, keys: 0, space: ProcessSpace(), identifier: identifier, parent: parent,
+          references: 1, threadCount: 0, status: 0, hasEnded: false, isEnding: false, tableFrames: 2,
+          handleFrame: handleFrame, watches: nil, name: name, processorTime: 0, memoryBytes: 0))
     } catch {
       kernel.pointee.frames.release(root, size: 4096)
       kernel.pointee.frames.release(handleFrame, size: 4096)
@@ -163,7 +163,7 @@ enum Objects {
     }
     kernel.pointee.tableFrames += 2
     let memory = DirectMemory()
-    for slot in UInt64(253)...255 {
+    for slot in UInt64(251)...255 {
       memory.store(root + slot * 8, load64(address_of_kernel_pml4() + slot * 8))
     }
     store64(processSlot(identifier), process.address)
@@ -211,6 +211,7 @@ enum Objects {
     Scheduler.flush(root, replacement: DirectMemory.physical(image: address_of_kernel_pml4()))
     Tokens.holderEnded(process)
     var source = SpaceSource(process: process)
+    Domains.unmap(process, root, &source)
     _ = process.pointee.regions.remove(start: 0, end: .max, source: &source)
     PageTable(memory: DirectMemory(), root: root).destroy(slots: 253, source: &source)
     source.releaseTable(process.pointee.handleFrame)
@@ -241,13 +242,13 @@ enum Objects {
     frame.rsp = stack
     frame.rdi = arguments.0
     frame.rsi = arguments.1
-    frame.cs = UInt64(USER_CS)
-    frame.ss = UInt64(USER_SS)
+    frame.cs = process.pointee.space.codeSelector
+    frame.ss = process.pointee.space.stackSelector
     frame.rflags = 0x202
     let thread = Reference<Thread>(trusted: block + Thread.floatSize)
     thread.initialize(
       to: Thread(
-        frame: frame, processor: processor, pageTable: process.pointee.pageTable, pointer: 0, process: process,
+        frame: frame, processor: processor, process: process, pageTable: process.pointee.pageTable, pointer: 0,
         identifier: identifier, references: 1, state: .ready, priority: priority, isKilled: false, hasTimer: false,
         timerProcessor: 0, badge: 0, token: 0, deadline: 0, waitsFor: 0, replier: nil, processorTime: 0, switches: 0))
     process.pointee.references += 1

@@ -3,7 +3,15 @@ import CArch
 import KernelCore
 import PolluxABI
 
+/// The first words, page table, handles and protection keys, are known to entry.S.
 struct Process {
+  /// Guest-physical root of the page tables; 0 once they are gone.
+  var pageTable: UInt64
+  var handles: HandleTable
+  /// PKRS while its threads run in kernel space under protection keys; 0: everything.
+  var keys: UInt64
+  /// Where its memory is, and what keeps others out.
+  var space: ProcessSpace
   var identifier: UInt32
   var parent: UInt32
   /// Handles and threads.
@@ -14,12 +22,9 @@ struct Process {
   var hasEnded: Bool
   /// Its end has begun: no new threads, mappings or handles.
   var isEnding: Bool
-  /// Guest-physical root of the page tables; 0 once they are gone.
-  var pageTable: UInt64
   var tableFrames: UInt32
   /// Guest-physical frame of the handle table.
   var handleFrame: UInt64
-  var handles: HandleTable
   var regions = RegionMap()
   var threads = Queue<ProcessThreadLinks>()
   var watches: Reference<Watch>?

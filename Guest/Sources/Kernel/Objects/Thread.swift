@@ -10,11 +10,11 @@ struct Thread: Prioritised, Timed {
   /// The processor it runs on or ran on last.
   var processor: Reference<Processor>
 
+  var process: Reference<Process>
   /// Root of its process's page tables.
   var pageTable: UInt64
   /// FS base.
   var pointer: UInt64
-  var process: Reference<Process>
   var identifier: UInt32
   /// Handles, and one while it has not ended.
   var references: UInt32
