@@ -6,7 +6,8 @@ import Foundation
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure the guest against the host.", subcommands: [BenchBlock.self])
+    abstract: "Measure the guest against the host.",
+    subcommands: [BenchBlock.self, BenchRPC.self, BenchTokens.self, BenchPaging.self])
 }
 
 struct BenchBlock: ParsableCommand {
@@ -68,13 +69,9 @@ struct BenchBlock: ParsableCommand {
   func run() throws {
     try reportingFailures {
       let plan = try BenchmarkPlan(self)
-      guard let machine = BenchmarkMachine(rawValue: machine) else {
-        throw ConfigurationError(key: "--machine", value: machine, expected: "must be kvm or qemu", exitCode: .usage)
-      }
-      if machine == .kvm { try HostKVM.requireUsable() }
-      // Found before the work, not after: an output that cannot be written.
-      for path in [json, html].compactMap({ $0 }) { try Self.requireWritable(path) }
-      let guest = try guestImage()
+      let machine = try BenchmarkOutput.machine(machine)
+      for path in [json, html].compactMap({ $0 }) { try BenchmarkOutput.requireWritable(path) }
+      let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
       Interruption.install()
       let disk = try makeDisk(plan)
       defer { disk.remove() }
@@ -94,9 +91,11 @@ struct BenchBlock: ParsableCommand {
         machine: machine.rawValue, backend: backend.rawValue, path: path.rawValue, direct: baseline?.isDirect,
         milliseconds: plan.milliseconds, repetitions: plan.repetitions, diskBytes: disk.size)
       if let json {
-        try Self.write(try BenchmarkDocument(context: context, results: results.entries).encoded(), to: json)
+        try BenchmarkOutput.write(try BenchmarkDocument(context: context, results: results.entries).encoded(), to: json)
       }
-      if let html { try Self.write(Data(BenchmarkPage(results: results, context: context).html.utf8), to: html) }
+      if let html {
+        try BenchmarkOutput.write(Data(BenchmarkPage(results: results, context: context).html.utf8), to: html)
+      }
     }
   }
 
@@ -126,14 +125,6 @@ struct BenchBlock: ParsableCommand {
     }
   }
 
-  private func guestImage() throws -> (kernel: String, archive: String?) {
-    guard let kernel else {
-      let found = try HostPaths.findGuest()
-      return (found.kernel, archive ?? found.archive)
-    }
-    return (kernel, archive)
-  }
-
   private func makeDisk(_ plan: BenchmarkPlan) throws -> ScratchDisk {
     let name = "castor-bench-\(getpid()).img"
     switch backend {
@@ -144,23 +135,6 @@ struct BenchBlock: ParsableCommand {
     case .tmpfs:
       return try ScratchDisk(
         path: file ?? "/dev/shm/\(name)", size: plan.diskSize, writes: plan.writes, overwrite: overwrite)
-    }
-  }
-
-  private static func requireWritable(_ path: String) throws {
-    let existed = access(path, F_OK) == 0
-    guard let stream = fopen(path, "ae") else {
-      throw ConfigurationError(
-        key: "output", value: path, expected: "cannot be written: \(String(cString: strerror(errno)))",
-        exitCode: .cannotCreate)
-    }
-    fclose(stream)
-    if !existed { unlink(path) }
-  }
-
-  private static func write(_ data: Data, to path: String) throws {
-    do { try data.write(to: URL(filePath: path)) } catch {
-      throw CommandFailure(message: "output '\(path)': \(error.localizedDescription)", exitCode: .inputOutputError)
     }
   }
 }

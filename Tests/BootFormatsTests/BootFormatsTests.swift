@@ -216,3 +216,29 @@ private let machine = Tree.node(
     #expect(builder.contents.count == 4096)
   }
 }
+
+@Suite struct CommandLineCompositionTests {
+  @Test func servicesAreWordsInStartOrder() throws {
+    let line = CommandLine(
+      Bytes(
+        "quiet pollux.service=\"name=vfs,class=ic1,mode=split\" pollux.service=\"name=bench,program=bench-fs,device=disk0,arguments=a=1,2 b=x,name=no\""
+      ))
+    let entries = try #require(Composition(line)).entries
+    #expect(entries.count == 2)
+    #expect(
+      entries[0].name.equals("vfs") && entries[0].program.equals("vfs") && entries[0].isolationClass.equals("ic1"))
+    #expect(entries[0].mode.equals("split") && entries[0].arguments.isEmpty)
+    #expect(entries[1].name.equals("bench") && entries[1].program.equals("bench-fs"))
+    #expect(entries[1].device.equals("disk0") && entries[1].arguments.equals("a=1,2 b=x,name=no"))
+    #expect(entries[1].isolationClass.equals("ic2"))
+  }
+
+  @Test func whatIsMalformedNamesNoService() throws {
+    #expect(Composition(CommandLine(Bytes("pollux.run=x services"))) == nil)
+    for text in ["pollux.service=", "pollux.service=junk", "pollux.service=program=x,,=", "pollux.service=\"name=\""]
+      as [StaticString]
+    {
+      #expect(Composition(CommandLine(Bytes(text)))?.entries.isEmpty == true)
+    }
+  }
+}

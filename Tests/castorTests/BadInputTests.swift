@@ -13,6 +13,8 @@ struct CastorRun {
 
   static let folder = HostPaths.folder(of: HostPaths.executable ?? CommandLine.arguments[0])
   static let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0
+  static let hasQEMU = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
+    .contains { access("\($0)/qemu-system-x86_64", X_OK) == 0 }
 
   /// Runs castor in a folder; kills it after `seconds`.
   init(_ arguments: [String], in folder: TestFolder, seconds: Double = 60) throws {

@@ -57,6 +57,30 @@ struct BenchmarkRunTests {
     #expect(try Self.leftovers(folder).isEmpty)
   }
 
+  /// The same program under both machines: times under one, exact instruction counts under the other.
+  @Test(arguments: BenchmarkMachine.allCases)
+  func callsAreMeasured(_ machine: BenchmarkMachine) throws {
+    guard machine == .kvm || CastorRun.hasQEMU else { return }
+    let folder = try TestFolder()
+    let run = try CastorRun(
+      [
+        "bench", "rpc", "--quick", "--machine", machine.rawValue, "--repeat", "2", "--json", "out.json", "--html",
+        "out.html",
+      ], in: folder, seconds: 300)
+    #expect(run.exitCode == 0, "\(run.errors)")
+    #expect(run.output.contains("message-queue/0-words"))
+    let data = try Data(contentsOf: folder.url.appending(path: "out.json"))
+    let document = try JSONDecoder().decode(BenchmarkDocument.self, from: data)
+    #expect(document.benchmark == "rpc" && document.context.machine == machine.rawValue)
+    let null = try #require(document.results.first { $0.name == "system-call/null" })
+    let queue = try #require(document.results.first { $0.name == "message-queue/0-words" })
+    #expect(null.unit == (machine == .kvm ? "ns" : "instructions") && null.samples.count == 2)
+    #expect(queue.value > 2 * null.value && null.value > 0)
+    // Two machines that boot alike execute the same instructions.
+    if machine == .qemu { #expect(abs(null.samples[0] - null.samples[1]) < 1) }
+    #expect(FileManager.default.fileExists(atPath: folder.path("out.html")))
+  }
+
   /// Disk files of the benchmark in a folder.
   private static func leftovers(_ folder: TestFolder) throws -> [String] {
     try FileManager.default.contentsOfDirectory(atPath: folder.url.path()).filter { $0.hasSuffix(".img") }

@@ -16,6 +16,19 @@ final class TestFolder {
   }
   deinit { try? FileManager.default.removeItem(at: url) }
   func path(_ name: String) -> String { url.appending(path: name).path() }
+
+  /// A shell script in the folder; its path.
+  func script(_ name: String, _ text: String) throws -> String {
+    let path = path(name)
+    // Another process writes the file: were it open here, a program that another test starts at that moment would keep it
+    // open for writing, and starting the script would fail (ETXTBSY).
+    let writer = Process()
+    writer.executableURL = URL(filePath: "/bin/sh")
+    writer.arguments = ["-c", #"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod 700 "$2""#, "write", text, path]
+    try writer.run()
+    writer.waitUntilExit()
+    return path
+  }
 }
 
 @Suite struct BenchmarkPlanTests {
@@ -194,17 +207,10 @@ final class TestFolder {
 @Suite struct GuestRunnerTests {
   /// A runner whose machine is a shell script.
   static func runner(_ folder: TestFolder, _ script: String) throws -> GuestRunner {
-    let path = folder.path("monitor")
-    // Another process writes the file: were it open here, a program that another test starts at that moment would keep it
-    // open for writing, and starting the script would fail (ETXTBSY).
-    let writer = Process()
-    writer.executableURL = URL(filePath: "/bin/sh")
-    writer.arguments = ["-c", #"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod 700 "$2""#, "write", script, path]
-    try writer.run()
-    writer.waitUntilExit()
-    return GuestRunner(
-      machine: .kvm, disk: ScratchDisk(nullOfSize: 1 << 20), monitor: path, kernel: "/k", archive: nil, cpus: 1,
-      milliseconds: 10, verify: true, path: .vectored)
+    GuestRunner(
+      machine: .kvm, disk: ScratchDisk(nullOfSize: 1 << 20), monitor: try folder.script("monitor", script),
+      kernel: "/k",
+      archive: nil, cpus: 1, milliseconds: 10, verify: true, path: .vectored)
   }
 
   @Test func aReportBecomesASample() throws {

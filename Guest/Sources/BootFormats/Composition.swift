@@ -50,6 +50,43 @@ public struct Composition {
     entries = found
   }
 
+  /// Reads the words `pollux.service=` of a command line, each `name=…,program=…,class=…,mode=…,device=…,arguments=…`:
+  /// what is empty may be left out, and `arguments` comes last, since they may hold commas. Nil where there is no such
+  /// word. Entries without a name are left out; without a program, the name is the program's.
+  public init?(_ commandLine: CommandLine) {
+    var found: [CompositionEntry] = []
+    var isListed = false
+    commandLine.forEachWord { key, value in
+      guard key.equals("pollux.service") else { return }
+      isListed = true
+      if let entry = Self.entry(value) { found.append(entry) }
+    }
+    guard isListed else { return nil }
+    entries = found
+  }
+
+  private static func entry(_ list: Bytes) -> CompositionEntry? {
+    var entry = CompositionEntry(name: Bytes(""), program: Bytes(""))
+    var rest = list
+    while !rest.isEmpty {
+      guard let equals = rest.firstIndex(of: 0x3d), let key = rest.slice(0, equals),
+        let tail = rest.suffix(from: equals + 1)
+      else { break }
+      let end = key.equals("arguments") ? tail.count : tail.firstIndex(of: 0x2c) ?? tail.count
+      guard let value = tail.slice(0, end) else { break }
+      if key.equals("name") { entry.name = value }
+      if key.equals("program") { entry.program = value }
+      if key.equals("class") { entry.isolationClass = value }
+      if key.equals("mode") { entry.mode = value }
+      if key.equals("device") { entry.device = value }
+      if key.equals("arguments") { entry.arguments = value }
+      rest = tail.suffix(from: end + 1) ?? Bytes("")
+    }
+    guard !entry.name.isEmpty else { return nil }
+    if entry.program.isEmpty { entry.program = entry.name }
+    return entry
+  }
+
   /// The entry called `name`.
   public func entry(_ name: Bytes) -> CompositionEntry? {
     for entry in entries where entry.name.equals(name) { return entry }

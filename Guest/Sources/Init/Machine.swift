@@ -44,7 +44,7 @@ struct Machine {
     } else {
       readAnnouncedDevices()
     }
-    if composition.entries.isEmpty { composition = defaultComposition() }
+    if composition.entries.isEmpty { composition = Composition(commandLine) ?? defaultComposition() }
     applyOverrides()
   }
 

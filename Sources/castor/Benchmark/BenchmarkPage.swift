@@ -7,8 +7,6 @@ struct BenchmarkPage {
   let results: BenchmarkResults
   let context: BenchmarkContext
 
-  private static let colours = ["#8a8f98", "#d9822b", "#2b6cb0", "#2f855a"]
-
   /// The whole page.
   var html: String {
     var sections = ""
@@ -23,30 +21,15 @@ struct BenchmarkPage {
       }
     }
     let direct = context.direct.map { $0 ? ", O_DIRECT" : ", page cache" } ?? ""
-    return """
-      <!DOCTYPE html>
-      <html lang="en"><head><meta charset="utf-8"><title>castor bench block</title>
-      <meta name="viewport" content="width=device-width, initial-scale=1">
-      <style>
-      :root { color-scheme: light dark }
-      body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
-      svg { width: 100%; height: auto; margin: .5rem 0 1.5rem } svg text { font: 11px system-ui, sans-serif; fill: currentColor }
-      svg .title { font-size: 13px; font-weight: 600 } svg line { stroke: currentColor; stroke-opacity: .2 }
-      table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
-      td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #8884 }
-      td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left }
-      .scroll { overflow-x: auto }
-      </style></head><body>
-      <h1>castor bench block</h1>
-      <p>\(Self.escape(context.processor)), \(Self.escape(context.kernel)); machine \(Self.escape(context.machine)), \
-      back end \(Self.escape(context.backend))\(direct), \(context.path) requests; \(context.milliseconds) ms a case, median of \
-      \(context.repetitions). Doorbells, interrupts and exits are per request. The bars of one group ran one after the \
-      other on the same disk.</p>
-      \(sections)<h2>All figures</h2>
-      <div class="scroll">\(table)</div>
-      </body></html>
-
+    let introduction = """
+      \(PageParts.escape(context.processor)), \(PageParts.escape(context.kernel)); machine \(PageParts.escape(context.machine)), \
+      back end \(PageParts.escape(context.backend ?? ""))\(direct), \(context.path ?? "") requests; \(context.milliseconds ?? 0) \
+      ms a case, median of \(context.repetitions). Doorbells, interrupts and exits are per request. The bars of one group ran \
+      one after the other on the same disk.
       """
+    return PageParts.frame(
+      title: "castor bench block", introduction: introduction,
+      body: "\(sections)<h2>All figures</h2>\n\(PageParts.table(BenchmarkTable.rows(results)))")
   }
 
   private func chart(
@@ -64,8 +47,8 @@ struct BenchmarkPage {
     let ceiling = Self.niceCeiling(highest)
     let plot = height - top - bottom
     var svg =
-      "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" role=\"img\" aria-label=\"\(Self.escape(title))\">"
-      + "<text class=\"title\" x=\"0\" y=\"14\">\(Self.escape(title))</text>\n"
+      "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" role=\"img\" aria-label=\"\(PageParts.escape(title))\">"
+      + "<text class=\"title\" x=\"0\" y=\"14\">\(PageParts.escape(title))</text>\n"
     for step in 0...4 {
       let y = top + plot - plot * Double(step) / 4
       svg +=
@@ -83,8 +66,8 @@ struct BenchmarkPage {
         let figure = BenchmarkTable.number(value * scale, 1)
         svg +=
           "<rect x=\"\(start + bar * Double(index))\" y=\"\(top + plot - length)\" width=\"\(bar * 0.9)\" "
-          + "height=\"\(length)\" fill=\"\(Self.colours[index % Self.colours.count])\">"
-          + "<title>\(Self.escape(one.title)), \(runner.name): \(figure)</title></rect>\n"
+          + "height=\"\(length)\" fill=\"\(PageParts.colours[index % PageParts.colours.count])\">"
+          + "<title>\(PageParts.escape(one.title)), \(runner.name): \(figure)</title></rect>\n"
       }
       svg +=
         "<text x=\"\(middle)\" y=\"\(height - bottom + 16)\" text-anchor=\"middle\">"
@@ -94,19 +77,10 @@ struct BenchmarkPage {
     for (index, runner) in results.runners.enumerated() {
       let x = width - 90 * Double(results.runners.count - index)
       svg +=
-        "<rect x=\"\(x)\" y=\"5\" width=\"10\" height=\"10\" fill=\"\(Self.colours[index % Self.colours.count])\"/>"
+        "<rect x=\"\(x)\" y=\"5\" width=\"10\" height=\"10\" fill=\"\(PageParts.colours[index % PageParts.colours.count])\"/>"
         + "<text x=\"\(x + 14)\" y=\"14\">\(runner.name)</text>\n"
     }
     return svg + "</svg>\n"
-  }
-
-  private var table: String {
-    let rows = BenchmarkTable.rows(results)
-    return "<table>\n"
-      + rows.enumerated().map { index, row in
-        let cell = index == 0 ? "th" : "td"
-        return "<tr>" + row.map { "<\(cell)>\(Self.escape($0))</\(cell)>" }.joined() + "</tr>"
-      }.joined(separator: "\n") + "\n</table>"
   }
 
   /// The next of 1, 2, 2.5, 5 and 10 times a power of ten.
@@ -117,10 +91,5 @@ struct BenchmarkPage {
 
   private static func axisLabel(_ value: Double) -> String {
     value >= 10_000 ? "\(BenchmarkTable.number(value / 1000, 0))k" : String(format: "%g", value)
-  }
-
-  static func escape(_ text: String) -> String {
-    text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
-      .replacingOccurrences(of: ">", with: "&gt;").replacingOccurrences(of: "\"", with: "&quot;")
   }
 }

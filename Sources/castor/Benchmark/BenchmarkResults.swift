@@ -84,6 +84,10 @@ struct BenchmarkResults {
     var baseline: Double?
     var ratio: Double?
     var samples: [Double]
+    /// The result that `baseline` is the value of; nil where the figure's name tells.
+    var baselineName: String?
+    /// What held for this figure, such as the mechanism that it used.
+    var remark: String?
   }
 
   /// The results by name: each figure against the host's, and throughput against solo's.
@@ -118,22 +122,25 @@ struct BenchmarkResults {
 /// What was run, and where; part of the JSON form and the heading of the page.
 struct BenchmarkContext: Codable {
   var machine: String
-  var backend: String
+  /// What holds the disk; like all that is about disks nil for a benchmark without one.
+  var backend: String?
   /// How the guest's requests get to the driver: vectored or threads.
-  var path: String
+  var path: String?
   /// Whether the host's baseline used O_DIRECT; nil where there is no file.
   var direct: Bool?
-  var milliseconds: Int
+  var milliseconds: Int?
   var repetitions: Int
-  var diskBytes: UInt64
+  var diskBytes: UInt64?
+  /// Virtual CPUs of the machine; nil in the block benchmark.
+  var cpus: Int?
   var processor: String
   var kernel: String
   /// Seconds since 1970.
   var time: Int
 
   static func current(
-    machine: String, backend: String, path: String, direct: Bool?, milliseconds: Int, repetitions: Int,
-    diskBytes: UInt64
+    machine: String, backend: String? = nil, path: String? = nil, direct: Bool? = nil, milliseconds: Int? = nil,
+    repetitions: Int, diskBytes: UInt64? = nil
   ) -> BenchmarkContext {
     var names = utsname()
     uname(&names)
@@ -155,6 +162,8 @@ struct BenchmarkDocument: Codable {
   var benchmark = "block"
   var context: BenchmarkContext
   var results: [BenchmarkResults.Entry]
+  /// Figures that this machine cannot give, and why; nil where there are none.
+  var absent: [FigureResults.Absence]?
 
   func encoded() throws -> Data {
     let encoder = JSONEncoder()

@@ -3,14 +3,6 @@
 import Configuration
 import Foundation
 
-/// The machine that runs the guest.
-enum BenchmarkMachine: String, CaseIterable {
-  /// castor-vmm.
-  case kvm
-  /// `qemu-system-x86_64 -M microvm` with TCG: the same guest under another machine, without statistics.
-  case qemu
-}
-
 /// Boots a machine a case.
 struct GuestRunner {
   let machine: BenchmarkMachine
@@ -27,40 +19,25 @@ struct GuestRunner {
   private static let startTimeout = 60.0
 
   func measure(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode) throws -> BenchmarkSample {
-    let control = "\(NSTemporaryDirectory())castor-bench-\(getpid()).sock"
-    let child = try ChildProcess(program, arguments(benchmarkCase, mode, control: control))
-    defer {
-      child.kill()
-      unlink(control)
-    }
-    var reader = ReportReader()
+    let control = machine == .kvm ? "\(NSTemporaryDirectory())castor-bench-\(getpid()).sock" : nil
+    let guest = try ReportingMachine(
+      "\(benchmarkCase.title) \(mode.rawValue)", program: machine == .kvm ? monitor : QEMUMachine.program,
+      arguments: arguments(benchmarkCase, mode, control: control), control: control)
     var before: MachineStatistics?
-    var deadline = Self.now() + Self.startTimeout
-    while true {
-      try Interruption.check()
-      guard Self.now() < deadline else {
-        throw failure(benchmarkCase, mode, "no report came in time", child, reader)
-      }
-      guard let bytes = child.read(milliseconds: 100) else {
-        let code = child.wait(milliseconds: 3000)
-        throw failure(
-          benchmarkCase, mode, "the machine ended early" + (code.map { " with code \($0)" } ?? ""), child, reader)
-      }
-      for data in reader.take(bytes) {
-        guard let report = try? JSONDecoder().decode(BenchmarkReport.self, from: data) else { continue }
-        switch report.report {
-        case "bench-start":
-          before = statistics(control)
-          deadline = Self.now() + Double(milliseconds) / 1000 * 4 + Self.startTimeout
-        case "bench-result":
-          let after = statistics(control)
-          let sample = try sample(report, benchmarkCase, mode, before: before, after: after)
-          stop(child, control)
-          return sample
-        case "bench-error":
-          throw failure(benchmarkCase, mode, report.message ?? "the guest reports an error", child, reader)
-        default: break
-        }
+    return try guest.follow(seconds: Self.startTimeout) { data in
+      guard let report = try? JSONDecoder().decode(BenchmarkReport.self, from: data) else { return .goOn }
+      switch report.report {
+      case "bench-start":
+        before = guest.statistics()
+        return .wait(Double(milliseconds) / 1000 * 4 + Self.startTimeout)
+      case "bench-result":
+        let after = guest.statistics()
+        let sample = try sample(report, benchmarkCase, mode, before: before, after: after)
+        guest.stop()
+        return .done(sample)
+      case "bench-error":
+        throw guest.failure(report.message ?? "the guest reports an error")
+      default: return .goOn
       }
     }
   }
@@ -99,14 +76,7 @@ struct GuestRunner {
     return sample
   }
 
-  private var program: String {
-    switch machine {
-    case .kvm: monitor
-    case .qemu: "qemu-system-x86_64"
-    }
-  }
-
-  private func arguments(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, control: String) throws -> [String] {
+  private func arguments(_ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, control: String?) throws -> [String] {
     let words = benchmarkCase.arguments(milliseconds: milliseconds, span: disk.size, verify: verify, path: path)
     switch machine {
     case .kvm:
@@ -131,52 +101,14 @@ struct GuestRunner {
         throw ConfigurationError(
           key: "--backend", value: "null", expected: "qemu has no such back end; use file or tmpfs", exitCode: .usage)
       }
-      return QEMUCommand.arguments(
-        kernel: kernel, archive: archive, disk: path, cpus: cpus, mode: mode, arguments: words)
+      // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
+      return QEMUMachine.arguments(
+        kernel: kernel, archive: archive, cpus: cpus,
+        words: ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(words)\""])
+        + [
+          "-drive", "id=disk0,file=\(path),format=raw,if=none,cache=none,aio=io_uring",
+          "-device", "virtio-blk-device,drive=disk0",
+        ]
     }
-  }
-
-  private func statistics(_ control: String) -> MachineStatistics? {
-    guard machine == .kvm, let client = try? ControlClient(path: control) else { return nil }
-    return try? client.statistics()
-  }
-
-  /// Ends the machine: by the control socket, else by force.
-  private func stop(_ child: ChildProcess, _ control: String) {
-    if machine == .kvm, let client = try? ControlClient(path: control) {
-      _ = try? client.request(["command": "stop", "force": true])
-      if child.wait(milliseconds: 2000) != nil { return }
-    }
-    child.kill()
-  }
-
-  private func failure(
-    _ benchmarkCase: BenchmarkCase, _ mode: BenchmarkMode, _ reason: String, _ child: ChildProcess,
-    _ reader: ReportReader
-  ) -> CommandFailure {
-    let errors = String(decoding: child.errorText, as: UTF8.self).split(separator: "\n").suffix(5).map(String.init)
-    let context = (reader.lastLines.suffix(10) + errors).map { "\n  | \($0)" }.joined()
-    return CommandFailure(
-      message: "\(benchmarkCase.title) \(mode.rawValue): \(reason)\(context)", exitCode: .guestFailure)
-  }
-
-  private static func now() -> Double { Double(HostBaseline.now()) / 1e9 }
-}
-
-/// QEMU's microvm with the guest and one virtio block device.
-enum QEMUCommand {
-  static func arguments(
-    kernel: String, archive: String?, disk: String, cpus: Int, mode: BenchmarkMode, arguments: String
-  ) -> [String] {
-    // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
-    let words = ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(arguments)\""]
-    return [
-      "-M", "microvm,acpi=off,pit=on,pic=on,rtc=off", "-accel", "tcg", "-cpu", "max", "-m", "256M", "-smp", "\(cpus)",
-      "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
-    ] + (archive.map { ["-initrd", $0] } ?? []) + [
-      "-append", words.joined(separator: " "), "-global", "virtio-mmio.force-legacy=false",
-      "-drive", "id=disk0,file=\(disk),format=raw,if=none,cache=none,aio=io_uring",
-      "-device", "virtio-blk-device,drive=disk0", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
-    ]
   }
 }

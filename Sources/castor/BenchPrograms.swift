@@ -1,0 +1,146 @@
+// `castor bench rpc` and its like: the benchmarks whose cases a guest program knows.
+
+import ArgumentParser
+import Configuration
+import Foundation
+
+/// What every one of them takes.
+struct ProgramBenchOptions: ParsableArguments {
+  @Flag(help: "Shorter: one machine a composition, below 30 seconds.")
+  var quick = false
+  @Option(help: "Machines booted for every composition (default: 3; with --quick or under QEMU 1).")
+  var `repeat`: Int?
+  @Option(help: "Virtual CPUs of the machine.")
+  var cpus = 1
+  @Option(
+    help:
+      "What runs the guest: kvm (castor-vmm, figures are times) or qemu (TCG with -icount, figures are instructions).",
+    completion: .list(["kvm", "qemu"]))
+  var machine = "kvm"
+  @Option(help: "Write the results as JSON.", completion: .file(extensions: ["json"]))
+  var json: String?
+  @Option(help: "Write the results as an HTML page with charts.", completion: .file(extensions: ["html"]))
+  var html: String?
+  @Option(help: "Kernel (default: Pollux, built with the package).", completion: .file())
+  var kernel: String?
+  @Option(help: "Boot archive of Pollux.", completion: .file(extensions: ["tar"]))
+  var archive: String?
+
+  func run(_ benchmark: ProgramBenchmark) throws {
+    try reportingFailures {
+      let machine = try BenchmarkOutput.machine(machine)
+      let repetitions = self.repeat ?? (quick || machine == .qemu ? 1 : 3)
+      guard (1...100).contains(repetitions) else {
+        throw ConfigurationError(key: "--repeat", value: "\(repetitions)", expected: "must be a number from 1 to 100")
+      }
+      guard (1...64).contains(cpus) else {
+        throw ConfigurationError(key: "--cpus", value: "\(cpus)", expected: "must be a number from 1 to 64")
+      }
+      for path in [json, html].compactMap({ $0 }) { try BenchmarkOutput.requireWritable(path) }
+      let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
+      Interruption.install()
+      let runner = ProgramRunner(
+        machine: machine, monitor: machine == .kvm ? try Installation.monitor() : "", kernel: guest.kernel,
+        archive: guest.archive, cpus: cpus, isQuick: quick)
+      var results = FigureResults()
+      let outcome = Result { try measure(benchmark, runner, repetitions, into: &results) }
+      // What was measured before a failure or Ctrl-C is still shown.
+      if !results.names.isEmpty { print(results.table) }
+      try outcome.get()
+      var context = BenchmarkContext.current(machine: machine.rawValue, repetitions: repetitions)
+      context.cpus = cpus
+      if let json {
+        let document = BenchmarkDocument(
+          benchmark: benchmark.name, context: context, results: results.entries,
+          absent: results.absences.isEmpty ? nil : results.absences)
+        try BenchmarkOutput.write(try document.encoded(), to: json)
+      }
+      if let html {
+        let page = FigurePage(benchmark: benchmark, results: results, context: context)
+        try BenchmarkOutput.write(Data(page.html.utf8), to: html)
+      }
+    }
+  }
+
+  private func measure(
+    _ benchmark: ProgramBenchmark, _ runner: ProgramRunner, _ repetitions: Int, into results: inout FigureResults
+  ) throws {
+    let progress = ProgressBar(total: repetitions * benchmark.forms.count)
+    defer { progress.clear() }
+    var done = 0
+    for _ in 0..<repetitions {
+      for form in benchmark.forms {
+        progress.show(done, [benchmark.name, form.label].filter { !$0.isEmpty }.joined(separator: " "))
+        let reports = try runner.run(benchmark, form)
+        results.add(reports, label: form.label, first: benchmark.forms.first?.label ?? "")
+        done += 1
+      }
+    }
+  }
+}
+
+struct BenchRPC: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "rpc",
+    abstract: "Measure calls between services, against a message queue with two threads (the paper's Figure 4).",
+    discussion: "docs/benchmark.md says what each row means.")
+  @OptionGroup var options: ProgramBenchOptions
+  func run() throws { try options.run(.rpc) }
+}
+
+struct BenchTokens: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "tokens",
+    abstract: "Measure access by address token, against a capability table with a system call an access (Figure 6).",
+    discussion: "docs/benchmark.md says what each row means.")
+  @OptionGroup var options: ProgramBenchOptions
+  func run() throws { try options.run(.tokens) }
+}
+
+struct BenchPaging: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "paging",
+    abstract: "Measure faults of anonymous memory: kernel paging against a pager in a service (Figure 8).",
+    discussion: "docs/benchmark.md says what each row means.")
+  @OptionGroup var options: ProgramBenchOptions
+  func run() throws { try options.run(.paging) }
+}
+
+/// What the commands share before and after the work.
+enum BenchmarkOutput {
+  /// The machine of that name, if it can be used here.
+  static func machine(_ name: String) throws -> BenchmarkMachine {
+    guard let machine = BenchmarkMachine(rawValue: name) else {
+      throw ConfigurationError(key: "--machine", value: name, expected: "must be kvm or qemu", exitCode: .usage)
+    }
+    if machine == .kvm { try HostKVM.requireUsable() }
+    return machine
+  }
+
+  /// The kernel and archive that the user names, or those built with the package.
+  static func guestImage(kernel: String?, archive: String?) throws -> (kernel: String, archive: String?) {
+    guard let kernel else {
+      let found = try HostPaths.findGuest()
+      return (found.kernel, archive ?? found.archive)
+    }
+    return (kernel, archive)
+  }
+
+  /// Found before the work, not after: an output that cannot be written.
+  static func requireWritable(_ path: String) throws {
+    let existed = access(path, F_OK) == 0
+    guard let stream = fopen(path, "ae") else {
+      throw ConfigurationError(
+        key: "output", value: path, expected: "cannot be written: \(String(cString: strerror(errno)))",
+        exitCode: .cannotCreate)
+    }
+    fclose(stream)
+    if !existed { unlink(path) }
+  }
+
+  static func write(_ data: Data, to path: String) throws {
+    do { try data.write(to: URL(filePath: path)) } catch {
+      throw CommandFailure(message: "output '\(path)': \(error.localizedDescription)", exitCode: .inputOutputError)
+    }
+  }
+}

@@ -1,0 +1,152 @@
+// The benchmarks of a guest program: which compositions each needs, and one machine for each.
+
+import Configuration
+import Foundation
+
+/// A benchmark whose cases the guest's own program knows (docs/benchmark.md).
+struct ProgramBenchmark {
+  /// One composition in which the program runs.
+  struct Form {
+    /// Begins the names of its figures; empty where there is only one form.
+    var label: String
+    /// What is started before the program.
+    var services: [ServiceConfiguration]
+    /// The class of the program itself; empty: its own choice.
+    var programClass = ""
+  }
+
+  /// The subcommand's name.
+  var name: String
+  /// The program's file in the boot archive.
+  var program: String
+  /// The figure or table of the paper that it reproduces.
+  var subject: String
+  var forms: [Form]
+
+  /// The service name under which the program runs.
+  static let serviceName = "bench"
+
+  /// The services of a form, the benchmark's program last.
+  func services(_ form: Form, arguments: String) -> [ServiceConfiguration] {
+    var bench = ServiceConfiguration(name: Self.serviceName, program: program)
+    bench.isolationClass = form.programClass
+    bench.arguments = arguments
+    return form.services + [bench]
+  }
+
+  private static func service(_ name: String, _ program: String, mode: String = "") -> ServiceConfiguration {
+    var service = ServiceConfiguration(name: name, program: program)
+    service.mode = mode
+    return service
+  }
+
+  /// Calls between services (§4.1, §4.2, Fig. 4).
+  static let rpc = ProgramBenchmark(
+    name: "rpc", program: "bench-rpc", subject: "round trip of a call (Figure 4)",
+    forms: [Form(label: "", services: [service("queue", "bench-rpc", mode: "server")])])
+
+  /// Access to kernel objects by address token and by capability (§4.4, Fig. 6).
+  static let tokens = ProgramBenchmark(
+    name: "tokens", program: "bench-tokens", subject: "access to a kernel object (Figure 6)",
+    forms: [Form(label: "", services: [])])
+
+  /// Faults of anonymous memory, in the kernel and through a service (§4.5, Fig. 8).
+  static let paging = ProgramBenchmark(
+    name: "paging", program: "bench-paging", subject: "fault of anonymous memory (Figure 8)",
+    forms: [Form(label: "", services: [])])
+}
+
+/// One line of a benchmark program (docs/benchmark.md).
+struct FigureReport: Decodable {
+  var report: String
+  var name: String?
+  var unit: String?
+  var value: Double?
+  var samples: [Double]?
+  var baseline: String?
+  var remark: String?
+  var message: String?
+  var figures: Int?
+}
+
+/// Boots a machine for a form and collects what the program reports.
+struct ProgramRunner {
+  let machine: BenchmarkMachine
+  let monitor: String
+  let kernel: String
+  let archive: String?
+  let cpus: Int
+  let isQuick: Bool
+  /// Further words of the program's arguments.
+  var extra = ""
+
+  /// Longest wait for one figure: boot of an emulated guest, and the slowest case.
+  private static let timeout = 90.0
+
+  /// Runs the form once: figures and absences in the order of their reports.
+  func run(_ benchmark: ProgramBenchmark, _ form: ProgramBenchmark.Form) throws -> [FigureReport] {
+    let control = machine == .kvm ? "\(NSTemporaryDirectory())castor-bench-\(getpid()).sock" : nil
+    let services = benchmark.services(form, arguments: arguments)
+    let title = [benchmark.name, form.label].filter { !$0.isEmpty }.joined(separator: " ")
+    let guest = try ReportingMachine(
+      title, program: machine == .kvm ? monitor : QEMUMachine.program,
+      arguments: try machineArguments(services, control: control), control: control)
+    var reports: [FigureReport] = []
+    return try guest.follow(seconds: Self.timeout, watching: services.map(\.name)) { data in
+      guard let report = try? JSONDecoder().decode(FigureReport.self, from: data) else {
+        throw guest.failure("a report is not understood: \(String(decoding: data, as: UTF8.self))", .protocolError)
+      }
+      switch report.report {
+      case "bench-figure":
+        guard report.name != nil, report.unit != nil, let value = report.value, value.isFinite else {
+          throw guest.failure("the guest's report is not complete", .protocolError)
+        }
+        reports.append(report)
+        return .wait(Self.timeout)
+      case "bench-absent":
+        reports.append(report)
+        return .wait(Self.timeout)
+      case "bench-end":
+        let count = reports.filter { $0.report == "bench-figure" }.count
+        guard report.figures == count else {
+          throw guest.failure("\(count) of \(report.figures ?? 0) figures arrived", .protocolError)
+        }
+        guest.stop()
+        return .done(reports)
+      case "bench-error": throw guest.failure(report.message ?? "the guest reports an error")
+      default: return .goOn
+      }
+    }
+  }
+
+  private var arguments: String {
+    var words: [String] = []
+    if machine == .qemu { words.append("unit=instructions") }
+    if isQuick { words.append("quick=on") }
+    if !extra.isEmpty { words.append(extra) }
+    return words.joined(separator: " ")
+  }
+
+  private func machineArguments(_ services: [ServiceConfiguration], control: String?) throws -> [String] {
+    switch machine {
+    case .kvm:
+      var machine = MachineConfiguration()
+      machine.name = "bench"
+      machine.memory = 256 << 20
+      machine.cpus = cpus
+      machine.kernel = kernel
+      machine.archive = archive
+      machine.control = control
+      machine.noReboot = true
+      machine.logLevel = .warning
+      machine.services = services
+      try machine.validate()
+      machine.resolveReferences()
+      return machine.arguments
+    case .qemu:
+      return QEMUMachine.arguments(
+        kernel: kernel, archive: archive, cpus: cpus, countsInstructions: true,
+        words: services.map(QEMUMachine.word) + ["pollux.processors=\(cpus)"])
+    }
+  }
+}
