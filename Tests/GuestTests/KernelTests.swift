@@ -46,7 +46,12 @@ private struct KernelTestReport {
     let null = try #require(report.notes["null-call-ticks"])
     let signal = try #require(report.notes["signal-and-poll-ticks"])
     let call = try #require(report.notes["call-ticks"])
-    print("Instructions, with the caller's own: null call \(null), signal and poll \(signal), call and reply \(call)")
+    let rpc = try #require(report.notes["rpc-stub-ticks"])
+    print(
+      "Instructions, with the caller's own: null call \(null), signal and poll \(signal), call and reply \(call), "
+        + "RPC with both stubs \(rpc)")
+    // The budget for a round trip between two address spaces is 200.
+    #expect(rpc < 140)
     #expect(null < 90)
     #expect(signal < 260)
     #expect(call < 480)

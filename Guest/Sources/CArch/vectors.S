@@ -33,13 +33,13 @@ interrupt_stubs:                        // at TEXT_BASE, 16 bytes each
     .set vector, 0
     .rept 256
     .balign 16
+    .if vector == SYSTEM_CALL_VECTOR
+    jmp system_call_interrupt
+    .else
     .if vector != 8 && vector != 17 && vector != 21 && !(vector >= 10 && vector <= 14)
     pushq $0
     .endif
     pushq $vector
-    .if vector == SYSTEM_CALL_VECTOR
-    jmp system_call_common
-    .else
     jmp trap_common
     .endif
     .set vector, vector + 1

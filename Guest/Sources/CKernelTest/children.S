@@ -168,6 +168,122 @@ child fuzz                              // random system calls for ever; the arg
 93: andl $0x1fff, %eax
     addq $0x400000, %rax
     ret
+
+// A server that does what the script in word 0 says, four bits a step from the lowest; word 1 counts the servers on the way. Handles
+// 1 to 3 of its process are connections or nothing, handle 4 a notification.
+    .globl child_rpc_server
+    .hidden child_rpc_server
+child_rpc_server:
+    movq %rsi, %rbx
+    leaq 1(%rdx), %rbp
+1:  movl %ebx, %eax
+    andl $15, %eax
+    shrq $4, %rbx
+    testl %eax, %eax
+    jz 20f
+    cmpl $3, %eax
+    jbe 21f
+    cmpl $4, %eax
+    je 24f
+    cmpl $5, %eax
+    je 25f
+    cmpl $6, %eax
+    je 26f
+    cmpl $7, %eax
+    je 27f
+    cmpl $8, %eax
+    je 28f
+    cmpl $9, %eax
+    je 29f
+    cmpl $10, %eax
+    je 30f
+    cmpl $11, %eax
+    je 31f
+    cmpl $12, %eax
+    je 32f
+    jmp 33f
+20: xorl %esi, %esi                     // 0: return
+    movq %rbp, %rdx
+22: xorl %r15d, %r15d
+    system_call 129
+    ud2
+21: movl %eax, %edi                     // 1…3: call through that handle with the rest of the script, and return what comes
+    movq %rbx, %rsi
+    movq %rbp, %rdx
+    xorl %r15d, %r15d
+    system_call 128
+    testq %rax, %rax
+    jns 22b
+    movq %rax, %rsi
+    jmp 22b
+24: ud2                                 // 4: a fault
+25: movl $7, %edi                       // 5: the process ends
+    system_call 17
+26: system_call 11                      // 6: the thread ends
+    ud2
+27: movl $4, %edi                       // 7: wait for the notification
+    movq $-1, %rsi
+    system_call 5
+    jmp 1b
+28: system_call 0                       // 8: a system call
+    jmp 1b
+29: rdtsc                               // 9: run for 2²⁰ ticks
+    shlq $32, %rdx
+    leaq 0x100000(%rax, %rdx), %rcx
+291:rdtsc
+    shlq $32, %rdx
+    orq %rdx, %rax
+    cmpq %rcx, %rax
+    jb 291b
+    jmp 1b
+30: system_call 8                       // 10: yield
+    jmp 1b
+31: rdtsc                               // 11: sleep for 2²⁰ ticks
+    shlq $32, %rdx
+    leaq 0x100000(%rax, %rdx), %rdi
+    system_call 9
+    jmp 1b
+32: jmp 32b                             // 12: run for ever
+33: movq %r15, %rdi                     // 13: sum up the granted page, and write the sum at its start
+    btrq $63, %rdi
+    andq $-4096, %rdi
+    xorl %eax, %eax
+    movl $512, %ecx
+331:addq -8(%rdi, %rcx, 8), %rax
+    decl %ecx
+    jnz 331b
+    movq %rax, (%rdi)
+    movq %rax, %rbp
+    jmp 1b
+
+// The shortest server, with the instructions of CPollux's pollux_rpc_entry_short around an empty handler.
+    .globl child_rpc_null
+    .hidden child_rpc_null
+child_rpc_null:
+    movq %r10, %rcx
+    call 1f
+    movq %rax, %rsi
+    xorl %r15d, %r15d
+    movl $129, %eax
+    movabsq $ENTRY, %r11
+    jmpq *%r11
+1:  xorl %eax, %eax
+    xorl %edx, %edx
+    ret
+
+// A client: calls handle 1 with script RDI, again and again for RSI rounds, then exits with the last error or 0.
+    .globl child_rpc_client
+    .hidden child_rpc_client
+child_rpc_client:
+    pushq %rdi
+    pushq $0
+1:  movl $1, %edi
+    movq 8(%rsp), %rsi
+    xorl %edx, %edx
+    xorl %r15d, %r15d
+    system_call 128
+    movq %rax, (%rsp)
+    jmp 1b
     .balign 4096
     .globl children_end
     .hidden children_end
@@ -275,6 +391,33 @@ float_registers_survive:
     jne 2f
     movl $1, %eax
 2:  popq %rdi
+    ret
+
+    .globl measure_rpc
+    .hidden measure_rpc
+measure_rpc:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq %rdi
+    pushq %rsi
+1:  movq 8(%rsp), %rdi
+    xorl %r15d, %r15d
+    system_call 128
+    testq %rax, %rax
+    js 2f
+    decq (%rsp)
+    jnz 1b
+2:  addq $16, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
     ret
 
     .section .note.GNU-stack, "", @progbits

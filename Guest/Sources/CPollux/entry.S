@@ -89,6 +89,97 @@ pollux_message_call:
     popq %rbp
     ret
 
+// int64_t pollux_rpc_message(number, message, deadline)
+    .global pollux_rpc_message
+    .hidden pollux_rpc_message
+    .type pollux_rpc_message, @function
+pollux_rpc_message:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq %rsi                  // the call keeps RSP alone
+    movq %rdi, %rax
+    movq %rdx, %rbx
+    movq %rsi, %rbp
+    movq 72(%rbp), %rdi
+    movq 0(%rbp), %rsi
+    movq 8(%rbp), %rdx
+    movq 16(%rbp), %r10
+    movq 24(%rbp), %r8
+    movq 32(%rbp), %r9
+    movq 40(%rbp), %r12
+    movq 48(%rbp), %r13
+    movq 56(%rbp), %r14
+    movq 64(%rbp), %r15
+    movabsq $SYSTEM_CALL_ENTRY, %r11
+    call *%r11
+    popq %rbp
+    movq %rsi, 0(%rbp)
+    movq %rdx, 8(%rbp)
+    movq %r10, 16(%rbp)
+    movq %r8, 24(%rbp)
+    movq %r9, 32(%rbp)
+    movq %r12, 40(%rbp)
+    movq %r13, 48(%rbp)
+    movq %r14, 56(%rbp)
+    movq %r15, 64(%rbp)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+
+// Server's side of a call: RAX = context, RDI = badge, words and handle in their registers, RSP = the stack's end.
+    .global pollux_rpc_entry
+    .hidden pollux_rpc_entry
+    .type pollux_rpc_entry, @function
+pollux_rpc_entry:
+    subq $16, %rsp              // keeps the alignment; `target` lies here
+    pushq %r15
+    pushq %r14
+    pushq %r13
+    pushq %r12
+    pushq %r9
+    pushq %r8
+    pushq %r10
+    pushq %rdx
+    pushq %rsi
+    subq $8, %rsp
+    movq %rdi, %rsi             // badge
+    movq %rax, %rdi             // context
+    leaq 8(%rsp), %rdx          // message
+    call pollux_rpc_main
+    addq $8, %rsp
+    popq %rsi
+    popq %rdx
+    popq %r10
+    popq %r8
+    popq %r9
+    popq %r12
+    popq %r13
+    popq %r14
+    popq %r15
+    movl $129, %eax             // rpcReturn
+    movabsq $SYSTEM_CALL_ENTRY, %r11
+    jmpq *%r11
+
+    .global pollux_rpc_entry_short
+    .hidden pollux_rpc_entry_short
+    .type pollux_rpc_entry_short, @function
+pollux_rpc_entry_short:
+    movq %r10, %rcx
+    call *%rax
+    movq %rax, %rsi
+    xorl %r15d, %r15d
+    movl $129, %eax             // rpcReturn
+    movabsq $SYSTEM_CALL_ENTRY, %r11
+    jmpq *%r11
+
 // The memory functions that the compiler calls.
     .global memcpy
     .type memcpy, @function

@@ -37,17 +37,18 @@ enum Reports {
     let records = UnsafeMutableBufferPointer<ThreadInfo>.allocate(capacity: 64)
     defer { records.deallocate() }
     records.initialize(repeating: ThreadInfo())
-    Console.write("  TID  PID  PRI  CPU  SWITCHES   TIME/ms  STATE\n")
+    Console.write("  TID  PID   IN  PRI  CPU  SWITCHES   TIME/ms  STATE\n")
     let count = Kernel.threads(from: 0, into: records)
     for index in 0..<min(count, records.count) {
       let record = records[index]
       var line = Text()
       right(&line, UInt64(record.identifier), 5)
       right(&line, UInt64(record.process), 10)
-      right(&line, UInt64(record.priority), 15)
-      right(&line, UInt64(record.processor), 20)
-      right(&line, record.switches, 30)
-      right(&line, Clock.nanoseconds(record.processorTime) / 1_000_000, 40)
+      right(&line, UInt64(record.domain), 15)
+      right(&line, UInt64(record.priority), 20)
+      right(&line, UInt64(record.processor), 25)
+      right(&line, record.switches, 35)
+      right(&line, Clock.nanoseconds(record.processorTime) / 1_000_000, 45)
       line.add("  ")
       line.add(stateName(record.state))
       line.add("\n")
@@ -65,7 +66,8 @@ enum Reports {
     case .awaitingReply: "awaiting reply"
     case .receiving: "receiving"
     case .ended: "ended"
-    case nil: "unknown"
+    case .awaitingStack: "awaiting stack"
+    case .spare, nil: "unknown"
     }
   }
 

@@ -11,6 +11,8 @@ final class Service {
   var isolationClass: UInt64 = 2
   /// Where clients call; with the rights to call and to grant only.
   let endpoint: Endpoint
+  /// What it has published for calls by thread migration, with the right to connect.
+  var published: Handle?
   var process: Process?
   var state = ServiceState.notStarted
   var remark = Message()
@@ -303,17 +305,34 @@ final class Supervisor {
       }
       process.handle.close()
       service.process = nil
+      service.published?.close()
+      service.published = nil
       if let mourner = service.mourner { mourner.notification.signal(mourner.bits) }
     }
   }
 
   private func answer(_ message: inout Message, caller: Int) {
     let request = message
-    if let stray = request.received { stray.close() }
     message = Message()
-    do throws(SystemError) { try perform(request, caller: caller, &message) } catch {
+    do throws(SystemError) {
+      if request[0] == RegistryCall.publish.rawValue {
+        try publish(request, caller)
+      } else {
+        if let stray = request.received { stray.close() }
+        try perform(request, caller: caller, &message)
+      }
+    } catch {
       message = Message(UInt64(bitPattern: error.rawValue))
     }
+  }
+
+  private func publish(_ request: Message, _ caller: Int) throws(SystemError) {
+    guard let handle = request.received else { throw .badHandle }
+    guard services.indices.contains(caller), services[caller].published == nil else {
+      handle.close()
+      throw .exists
+    }
+    services[caller].published = handle
   }
 
   private func perform(_ request: Message, caller: Int, _ reply: inout Message) throws(SystemError) {
@@ -327,6 +346,16 @@ final class Supervisor {
       let handle = try service.endpoint.handle.duplicate([.call, .grant], badge: UInt64(caller + 1))
       reply.pass(handle, [.call, .grant])
       handles.append(handle)
+    case .publish: throw .badCall
+    case .open:
+      guard let service = service(named: request.text(at: 1, words: 3)) else { throw .notFound }
+      if service.state != .running { throw .peerClosed }
+      // A program that has not got so far yet: the client asks again.
+      guard let published = service.published else { throw .notFound }
+      let connection = try RPCService.connect(
+        published, badge: UInt64(caller + 1), flags: ConnectionFlags(rawValue: request[4]))
+      reply.pass(connection.handle, [.call, .grant])
+      handles.append(connection.handle)
     case .control:
       guard let operation = SystemControl(rawValue: request[1]) else { throw .badArgument }
       _ = try Kernel.control(machine.root, operation, request[2])

@@ -14,6 +14,8 @@ struct KernelState {
   var nextProcess: UInt32
   var highestThread: UInt32
   var callSequence: UInt32
+  /// Mark of the latest search over services.
+  var searchMark: UInt32
   var nextVector: Int
   var interrupts: UInt64
   var systemCalls: UInt64

@@ -52,11 +52,7 @@ extension Reference<Processor> {
     next.pointee.processor = self
     next.pointee.switches &+= 1
     setKernelStack(next.frameEnd)
-    // The page table of a domain maps no kernel: the way out loads it (domain.S).
-    if pointee.loadedPageTable != next.pointee.pageTable, !next.pointee.process.pointee.space.isTableDomain {
-      pointee.loadedPageTable = next.pointee.pageTable
-      page_table_set(next.pointee.pageTable)
-    }
+    load(next.pointee.process)
     if pointee.floatOwner != next {
       pointee.floatOwner?.saveFloat()
       next.restoreFloat()
@@ -66,6 +62,19 @@ extension Reference<Processor> {
       pointee.loadedThreadPointer = next.pointee.pointer
       msr_write(0xc000_0100, next.pointee.pointer)
     }
+  }
+
+  @inline(__always) private func load(_ process: Reference<Process>) {
+    let root = process.pointee.pageTable
+    // The page table of a domain maps no kernel: the way out loads it (domain.S).
+    guard pointee.loadedPageTable != root, !process.pointee.space.isTableDomain else { return }
+    pointee.loadedPageTable = root
+    page_table_set(root)
+  }
+
+  /// The current thread may be in another domain than before. Only for the processor that runs this.
+  func follow() {
+    if let current = pointee.current { load(current.pointee.process) }
   }
 
   private func idle() {
@@ -184,6 +193,7 @@ enum Scheduler {
   /// A deadline passed.
   static func expire(_ thread: Reference<Thread>) {
     switch thread.pointee.state {
+    case .spare: return Migration.expire(thread)
     case .sleeping:
       thread.pointee.frame.rax = 0
     case .waiting:
@@ -203,27 +213,94 @@ enum Scheduler {
     case .waiting: Reference<Notification>(trusted: thread.pointee.waitsFor).pointee.waiting.remove(thread)
     case .calling: Reference<Endpoint>(trusted: thread.pointee.waitsFor).pointee.callers.remove(thread)
     case .receiving: Reference<Endpoint>(trusted: thread.pointee.waitsFor).pointee.waiting.remove(thread)
-    case .running, .sleeping, .awaitingReply, .ended: break
+    case .awaitingStack:
+      let service = Reference<Service>(trusted: thread.pointee.waitsFor)
+      Migration.dropSpare(thread.pointee.spare)
+      Objects.release(connection: StackWaits.take(thread))
+      StackWaits.settle(service)
+    case .running, .sleeping, .awaitingReply, .ended, .spare: break
+    }
+  }
+
+  /// Changes what a thread runs at, wherever it is.
+  static func setPriority(_ thread: Reference<Thread>, _ priority: UInt8) {
+    guard thread.pointee.priority != priority, thread.pointee.state != .ended else { return }
+    if thread.pointee.state == .ready {
+      thread.pointee.processor.pointee.runQueue.remove(thread)
+      thread.pointee.priority = priority
+      thread.pointee.processor.pointee.runQueue.append(thread)
+    } else {
+      thread.pointee.priority = priority
+    }
+    thread.pointee.processor.pointee.needsSchedule = true
+    kick(thread.pointee.processor)
+  }
+
+  /// Ends whatever a thread waits for with `cancelled`. One that runs or is ready is left alone.
+  static func interruptWait(_ thread: Reference<Thread>) {
+    switch thread.pointee.state {
+    case .running, .ready, .ended, .spare: return
+    case .awaitingStack:
+      let service = Reference<Service>(trusted: thread.pointee.waitsFor)
+      let connection = StackWaits.take(thread)
+      Migration.dropSpare(thread.pointee.spare)
+      thread.pointee.spare = nil
+      StackWaits.settle(service)
+      Objects.release(connection: connection)
+    default: withdraw(thread)
+    }
+    thread.pointee.frame.rax = UInt64(bitPattern: SystemError.cancelled.rawValue)
+    ready(thread)
+  }
+
+  // MARK: Other processors
+
+  /// Returns when all other processors have loaded their page tables again. Since the caller holds the big lock, they wait for it then:
+  /// none is in ring 3, or in the lock-free part of a call, until the caller leaves the kernel.
+  static func stopOthers() { interruptOthers { _ in true } }
+
+  private static func interruptOthers(_ wanted: (Reference<Processor>) -> Bool) {
+    guard kernel.pointee.processorCount > 1 else { return }
+    let own = currentProcessor()
+    for index in 0..<kernel.pointee.processorCount {
+      let other = Processor.at(index)
+      guard other != own, wanted(other) else { continue }
+      // An exchange, so that what `wanted` reads of the next is not older than what was changed before.
+      _ = exchange64(other.address + UInt64(CPU_FLUSH), 1)
+      LocalController.send(Vector.flush, to: other.pointee.identifier)
+    }
+    for index in 0..<kernel.pointee.processorCount {
+      let other = Processor.at(index)
+      while load64(other.address + UInt64(CPU_FLUSH)) != 0 { spin_pause() }
+      // What a fast return left to do is done for it, since what it would look at may be gone by then.
+      if other != own, let current = other.pointee.current, !current.pointee.isVoid,
+        current.pointee.frame.vector == UInt64(RPC_AFTER_VECTOR)
+      {
+        Migration.after(current)
+        current.pointee.isVoid = true
+      }
+    }
+  }
+
+  /// Has all processors, which are stopped, run in the domains that their threads are in now.
+  static func followAll() {
+    currentProcessor().follow()
+    interruptOthers { other in
+      guard let current = other.pointee.current else { return false }
+      let root = current.pointee.process.pointee.pageTable
+      guard root != 0, root != other.pointee.loadedPageTable, !current.pointee.process.pointee.space.isTableDomain
+      else {
+        return false
+      }
+      other.pointee.loadedPageTable = root
+      return true
     }
   }
 
   /// Waits until no processor has old translations of kernel space.
   static func flushAll() {
-    let own = currentProcessor()
     page_table_set(page_table_get())
-    for index in 0..<kernel.pointee.processorCount where Processor.at(index) != own {
-      let other = Processor.at(index)
-      store64(other.address + UInt64(CPU_FLUSH), other.pointee.loadedPageTable)
-      LocalController.send(Vector.flush, to: other.pointee.identifier)
-    }
-    awaitFlush()
-  }
-
-  private static func awaitFlush() {
-    for index in 0..<kernel.pointee.processorCount {
-      let word = Processor.at(index).address + UInt64(CPU_FLUSH)
-      while load64(word) != 0 { spin_pause() }
-    }
+    stopOthers()
   }
 
   /// Waits until no other processor has translations of an address space that was changed; `replacement` is the root they load:
@@ -234,14 +311,12 @@ enum Scheduler {
       own.pointee.loadedPageTable = replacement
       page_table_set(replacement)
     }
-    guard kernel.pointee.processorCount > 1 else { return }
-    for index in 0..<kernel.pointee.processorCount {
-      let other = Processor.at(index)
-      guard other != own, other.pointee.loadedPageTable == root else { continue }
+    // One that changes into this space meanwhile loads it afresh.
+    if root != replacement { stopOthers() }
+    interruptOthers { other in
+      guard other.pointee.loadedPageTable == root else { return false }
       other.pointee.loadedPageTable = replacement
-      store64(other.address + UInt64(CPU_FLUSH), replacement)
-      LocalController.send(Vector.flush, to: other.pointee.identifier)
+      return true
     }
-    awaitFlush()
   }
 }

@@ -1,12 +1,12 @@
 // What a process's small integers name, with which rights.
 import PolluxABI
 
-/// One handle; an entry whose object is 0 is free.
+/// One handle; an entry of kind 0 is free. RPC reads entries without a lock (entry.S), so a free one is all zero.
 @frozen public struct HandleEntry {
-  /// Kernel-virtual address of the object; 0: free.
+  /// Kernel-virtual address of the object.
   public var object: UInt64
   public var rights: UInt16
-  /// An `ObjectKind`.
+  /// An `ObjectKind`; 0: free.
   public var kind: UInt8
   public var reserved: UInt8
   /// What `replyReceive` tells the receiver about the sender; endpoints only.
@@ -19,6 +19,18 @@ import PolluxABI
     reserved = 0
     self.badge = badge
   }
+}
+
+extension HandleEntry {
+  private init() {
+    object = 0
+    rights = 0
+    kind = 0
+    reserved = 0
+    badge = 0
+  }
+  /// What a free slot holds.
+  static var free: HandleEntry { HandleEntry() }
 }
 
 /// The table of one process: an array of entries in memory that was zero. Handle 0 is never used.
@@ -39,8 +51,7 @@ import PolluxABI
   public func find(_ handle: UInt64, kind: ObjectKind, rights: Rights) throws(SystemError) -> HandleEntry {
     guard handle < capacity else { throw .badHandle }
     let entry = entries.element(Int(truncatingIfNeeded: handle)).pointee
-    guard entry.object != 0 else { throw .badHandle }
-    guard entry.kind == kind.rawValue else { throw .wrongKind }
+    guard entry.kind == kind.rawValue else { throw entry.kind == 0 ? .badHandle : .wrongKind }
     let needed = UInt16(truncatingIfNeeded: rights.rawValue)
     guard entry.rights & needed == needed else { throw .denied }
     return entry
@@ -50,14 +61,14 @@ import PolluxABI
   public func find(_ handle: UInt64) throws(SystemError) -> HandleEntry {
     guard handle < capacity else { throw .badHandle }
     let entry = entries.element(Int(truncatingIfNeeded: handle)).pointee
-    guard entry.object != 0 else { throw .badHandle }
+    guard entry.kind != 0 else { throw .badHandle }
     return entry
   }
 
   /// Puts an entry under the lowest free handle.
   public mutating func insert(_ entry: HandleEntry) throws(SystemError) -> UInt64 {
     var handle = lowestFree
-    while UInt64(handle) < capacity, entries.element(handle).pointee.object != 0 { handle += 1 }
+    while UInt64(handle) < capacity, entries.element(handle).pointee.kind != 0 { handle += 1 }
     guard UInt64(handle) < capacity else { throw .tableFull }
     entries.element(handle).pointee = entry
     lowestFree = handle + 1
@@ -68,7 +79,7 @@ import PolluxABI
   /// Frees a handle and returns what it named.
   public mutating func remove(_ handle: UInt64) throws(SystemError) -> HandleEntry {
     let entry = try find(handle)
-    entries.element(Int(truncatingIfNeeded: handle)).pointee.object = 0
+    entries.element(Int(truncatingIfNeeded: handle)).pointee = .free
     lowestFree = min(lowestFree, Int(handle))
     count -= 1
     return entry

@@ -52,6 +52,12 @@ public struct RegionMap {
     return region.pointee.start < end
   }
 
+  /// The region that the whole range lies in.
+  public func covering(start: UInt64, end: UInt64) -> Region? {
+    guard let region = firstEnding(after: start)?.pointee, region.start <= start, end <= region.end else { return nil }
+    return region
+  }
+
   /// Adds a region over a range that is free, and takes a count on its object. False: no memory for the node.
   public mutating func insert<Source: RegionSource>(_ value: Region, source: inout Source) -> Bool {
     guard let region = source.allocateRegion() else { return false }

@@ -26,6 +26,7 @@ import Synchronization
     ends(&checks)
     log(&checks)
     leaks(&checks)
+    RpcTests.run(&checks)
     costs(&checks)
     processors(&checks)
     fuzz(&checks)

@@ -22,7 +22,8 @@ private func lockHeap() {
   while heapLock.exchange(true, ordering: .acquiring) {
     tries += 1
     if tries > 100 {
-      Thread.yield()
+      // Sleeping, not yielding: whoever holds the lock may be less urgent, with a caller's priority in a server.
+      Clock.sleep(microseconds: 100)
       tries = 0
     } else {
       pollux_pause()

@@ -19,6 +19,10 @@ public enum RegistryCall: UInt64 {
   case run = 5
   /// Index in word 1 → kills that service (for tests of what happens then).
   case kill = 6
+  /// Passes a service handle: clients that ask for the caller's name from now on get connections to it.
+  case publish = 7
+  /// Name in words 1…3 → a connection to the service published under it. Word 4: `ConnectionFlags`.
+  case open = 8
 }
 
 /// What became of a service.
@@ -89,6 +93,10 @@ extension SystemError {
     case .notFound: "not found"
     case .exists: "exists already"
     case .unsupported: "unsupported"
+    case .cancelled: "cancelled"
+    case .exhausted: "all stacks in use"
+    case .deadlock: "would deadlock"
+    case .aborted: "given up by the service"
     }
   }
 }

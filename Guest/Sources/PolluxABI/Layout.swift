@@ -134,6 +134,7 @@ public struct ProcessInfo: Sendable, BitwiseCopyable {
 /// Record of `threadList`: 48 bytes.
 public struct ThreadInfo: Sendable, BitwiseCopyable {
   public var identifier: UInt32
+  /// Identifier of the process it belongs to.
   public var process: UInt32
   /// A `ThreadState`.
   public var state: UInt8
@@ -141,7 +142,8 @@ public struct ThreadInfo: Sendable, BitwiseCopyable {
   /// Processor it runs or last ran on.
   public var processor: UInt8
   public var reserved: UInt8
-  public var reserved2: UInt32
+  /// Identifier of the process it runs in now; another than `process` while it is in a call.
+  public var domain: UInt32
   /// TSC ticks it ran.
   public var processorTime: UInt64
   /// Times it was given a processor.
@@ -156,7 +158,7 @@ public struct ThreadInfo: Sendable, BitwiseCopyable {
     priority = 0
     processor = 0
     reserved = 0
-    reserved2 = 0
+    domain = 0
     processorTime = 0
     switches = 0
     instructionPointer = 0
@@ -178,4 +180,8 @@ public enum ThreadState: UInt8, Sendable {
   /// Waits for a message.
   case receiving = 6
   case ended = 7
+  /// Waits for a stack of the service it calls.
+  case awaitingStack = 8
+  /// Kept ready to go on in a server when a call's deadline passes.
+  case spare = 9
 }

@@ -195,6 +195,33 @@ public enum SystemCall: UInt64, Sendable {
   /// measured against (Fig. 6). The same fields may be written as by a token.
   case tokenAccess = 89
 
+  // MARK: Synchronous RPC by thread migration (HongMeng §4.1)
+
+  /// `(process, entry, context)` → service handle. Calls of the service go on in that process at `entry`, with RAX = context,
+  /// RDI = the connection's badge, and RSP = the end of one of its stacks. Needs the right `manage` on the process, which may have
+  /// no threads of its own.
+  case serviceCreate = 54
+  /// `(service, stack end, window)` → 0. Adds a stack to the service's pool: as many calls can be in the service at once as it has
+  /// stacks. Window: where granted pages appear while this stack is used, 1 MiB that nothing is mapped in, or 0. Needs `manage`.
+  case serviceAddStack = 55
+  /// `(service, badge, flags)` → connection handle. Binds a stack if one is free. Flags: `ConnectionFlags`. Needs `connect`.
+  case connectionCreate = 56
+  /// As `rpcCall`, with a deadline in RBX at which the call ends with `timedOut`; the server finishes without the caller.
+  case rpcCallTimed = 57
+  /// `(thread)` → 0. Ends the outermost call that the thread is in with `cancelled`. `notFound` if it is in none. Needs `manage`.
+  case rpcCancel = 58
+  /// `(service, ServiceQuery)` → value.
+  case serviceQuery = 59
+
+  /// `(connection, words…)` → 0. The calling thread goes on in the server, with its own priority and for its own account, until the
+  /// server returns. R15: 0, or a handle to pass along, or `1 << 63 | address | write << 11 | pages − 1` to grant the server up to 256
+  /// pages of one of the caller's mappings until it returns. On return R15 = 0 or a handle. All registers but RSP are lost or carry the
+  /// message, vector registers too. Errors: `peerClosed` (the server ended), `exhausted`, `deadlock`, `cancelled`, `aborted`.
+  case rpcCall = 128
+  /// `(words…)`: ends the call that the thread is in; does not return to the server. R15 = 0 or a handle to pass. `notFound` if it is in
+  /// no call.
+  case rpcReturn = 129
+
   /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
   public static let notificationBadge: Int64 = 1 << 62
   /// The deadline that never comes.
@@ -231,6 +258,14 @@ public enum SystemError: Int64, Error, Sendable {
   case exists = -12
   /// This machine cannot do it.
   case unsupported = -13
+  /// What the thread waited for was given up: its caller is gone, or somebody cancelled the call.
+  case cancelled = -14
+  /// All stacks of the service are in use, and the connection does not wait.
+  case exhausted = -15
+  /// All stacks of the service are held by threads that wait for stacks themselves, in the end for this caller's.
+  case deadlock = -16
+  /// The server's thread ended in the middle of the call.
+  case aborted = -17
 }
 
 /// What a handle can name.
@@ -242,6 +277,8 @@ public enum ObjectKind: UInt8, Sendable {
   case notification = 5
   case interrupt = 6
   case root = 7
+  case service = 8
+  case connection = 9
   case token = 10
 }
 
@@ -266,8 +303,11 @@ public struct Rights: OptionSet, Sendable {
   public static let signal = Rights(rawValue: 1)
   /// Notification: wait and poll.
   public static let wait = Rights(rawValue: 2)
-  /// Interrupt: acknowledge and mask. Process: map, start threads, kill, grant to. Thread: set its priority. Root: all.
+  /// Interrupt: acknowledge and mask. Process: map, start threads, kill, grant to. Thread: set its priority, cancel its call. Service: add
+  /// stacks, query. Root: all.
   public static let manage = Rights(rawValue: 1)
+  /// Service: make connections.
+  public static let connect = Rights(rawValue: 2)
   /// Process: status and watch.
   public static let observe = Rights(rawValue: 2)
   /// Any kind: duplicate and pass on.
@@ -293,6 +333,26 @@ public struct MemoryFlags: OptionSet, Sendable {
   public static let device = MemoryFlags(rawValue: 1)
   /// A message table (docs/platform.md): never mapped, only used by `interruptCreateMessage`.
   public static let messageTable = MemoryFlags(rawValue: 2)
+}
+
+/// How a connection behaves.
+public struct ConnectionFlags: OptionSet, Sendable {
+  public let rawValue: UInt64
+  public init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// A call fails with `exhausted` when all stacks are in use, instead of waiting for one.
+  public static let refuse = ConnectionFlags(rawValue: 1)
+}
+
+/// Values `serviceQuery` can tell.
+public enum ServiceQuery: UInt64, Sendable {
+  /// Stacks in the pool.
+  case stacks = 0
+  /// Stacks that calls use now.
+  case inUse = 1
+  /// Threads that wait for a stack.
+  case waiting = 2
+  /// Connections.
+  case connections = 3
 }
 
 /// How an IOAPIC pin signals.

@@ -26,9 +26,35 @@
 #define FRAME_RSP 160
 #define THREAD_CPU FRAME_SIZE
 #define THREAD_PROCESS 184
-// First words of a process (Kernel/Objects/Process.swift).
+#define THREAD_ACTIVATION 192
+#define THREAD_VOID 200
+// First words of a process (Kernel/Objects/Process.swift) and of a handle (KernelCore/HandleTable.swift).
 #define PROCESS_PAGE_TABLE 0
+#define PROCESS_HANDLES 8
 #define PROCESS_KEYS 40
+#define HANDLE_KIND 10
+#define HANDLE_LIMIT 256
+#define CONNECTION_KIND 9
+// First words of connections, activations and services (Kernel/Rpc/RpcObjects.swift).
+#define CONNECTION_STACK 0
+#define CONNECTION_PROCESS 8
+#define CONNECTION_ENTRY 16
+#define CONNECTION_BADGE 24
+#define CONNECTION_CONTEXT 32
+#define CONNECTION_SERVICE 40
+#define ACTIVATION_STACK 0
+#define ACTIVATION_RIP 8
+#define ACTIVATION_RSP 16
+#define ACTIVATION_RFLAGS 24
+#define ACTIVATION_CALLER 32
+#define ACTIVATION_PREVIOUS 40
+#define ACTIVATION_THREAD 48
+#define ACTIVATION_CONNECTION 56
+#define ACTIVATION_ATTENTION 64
+#define SERVICE_WAITERS 0
+// System calls with bit 7 set go another way than the others (PolluxABI/SystemCall.swift).
+#define RPC_CALL 128
+#define RPC_RETURN 129
 // Task state (Intel SDM vol. 3, 8.7): interrupt stack 4, and PKRS in the place of RSP1, which is not used.
 #define TASK_STACK 60
 #define TASK_KEYS 12
@@ -36,6 +62,7 @@
 #define PKRS 0x6e1
 
 #define SYSTEM_CALL_VECTOR 4
+#define RPC_AFTER_VECTOR 0x104      // no interrupt's: a returned call has something left to do
 #define TRAMPOLINE 0x10000          // where the application processors' real-mode start is copied
 #define ENTRY_PROBE_OFFSET 64      // of the probe's code in the entry page
 #define THREAD_LIMIT 4096

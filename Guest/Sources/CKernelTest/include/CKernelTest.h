@@ -32,12 +32,17 @@ CHILD(call)
 CHILD(serve_and_die)
 CHILD(receive_and_die)
 CHILD(fuzz)
+CHILD(rpc_server)
+CHILD(rpc_null)
+CHILD(rpc_client)
 
 static inline const void *children_base(void) { return children_start; }
 static inline uint64_t children_size(void) { return (uint64_t)(children_end - children_start); }
 
 // A message round trip of `count` calls on `endpoint`; returns the first failing status or 0. No memory is touched inside.
 HIDDEN int64_t measure_calls(uint64_t endpoint, uint64_t count);
+// The same by thread migration.
+HIDDEN int64_t measure_rpc(uint64_t connection, uint64_t count);
 // Answers calls on `endpoint` until receiving fails.
 HIDDEN void serve_calls(uint64_t endpoint);
 // `count` null system calls.

@@ -18,6 +18,44 @@ POLLUX_HIDDEN int64_t pollux_system_call(uint64_t number, uint64_t a, uint64_t b
                                          uint64_t f);
 /// A message call; results are stored in `message`.
 POLLUX_HIDDEN int64_t pollux_message_call(uint64_t number, struct pollux_message *message);
+/// A call by thread migration (`number`: rpcCall, or rpcCallTimed with `deadline`); results are stored in `message`.
+POLLUX_HIDDEN int64_t pollux_rpc_message(uint64_t number, struct pollux_message *message, uint64_t deadline);
+/// Where calls of a service arrive whose context is a `pollux_rpc_main` argument: eight words through memory.
+POLLUX_HIDDEN void pollux_rpc_entry(void);
+/// Where calls arrive whose context is a function of C's convention: (badge, word 0…4) → two words, all in registers.
+POLLUX_HIDDEN void pollux_rpc_entry_short(void);
+static inline uint64_t pollux_rpc_entry_address(void) { return (uint64_t)&pollux_rpc_entry; }
+static inline uint64_t pollux_rpc_entry_short_address(void) { return (uint64_t)&pollux_rpc_entry_short; }
+
+/// What a short handler returns, in RAX and RDX.
+struct pollux_short_words {
+  uint64_t word0, word1;
+};
+struct pollux_short_reply {
+  int64_t status;
+  uint64_t word0, word1;
+};
+/// A call with five words each way at most, all in registers; two of the reply's are kept. It clobbers everything but RSP, so the
+/// compiler saves what it needs and no more.
+static inline __attribute__((always_inline)) struct pollux_short_reply pollux_rpc_short(
+    uint64_t connection, uint64_t word0, uint64_t word1, uint64_t word2, uint64_t word3, uint64_t word4) {
+  struct pollux_short_reply reply;
+  register uint64_t r10 __asm__("r10") = word2;
+  register uint64_t r8 __asm__("r8") = word3;
+  register uint64_t r9 __asm__("r9") = word4;
+  uint64_t number = 128, target = connection;
+  __asm__ volatile(
+      "pushq %%rbp\n\txorl %%r15d, %%r15d\n\tmovabsq $0x7efffffff000, %%r11\n\tcall *%%r11\n\tpopq %%rbp"
+      : "+a"(number), "+D"(target), "+S"(word0), "+d"(word1), "+r"(r10), "+r"(r8), "+r"(r9)
+      :
+      : "rbx", "rcx", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+        "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  reply.status = (int64_t)number;
+  reply.word0 = word0;
+  reply.word1 = word1;
+  return reply;
+}
+
 /// Where a new thread begins: calls `pollux_thread_main` with its first argument.
 POLLUX_HIDDEN void pollux_thread_entry(void);
 /// Argument 0 of the program's first thread.

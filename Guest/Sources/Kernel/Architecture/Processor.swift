@@ -9,7 +9,7 @@ struct Processor {
   var scratch: UInt64
   /// The thread that runs in ring 3 or whose system call is being served; nil while idle.
   var current: Reference<Thread>?
-  /// Not 0: another processor waits until this one has loaded this page-table root, and so forgotten translations.
+  /// Not 0: another processor waits until this one has loaded its page table again, and so forgotten translations.
   var flush: UInt64
   /// The page-table root in CR3.
   var loadedPageTable: UInt64

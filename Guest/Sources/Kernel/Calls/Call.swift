@@ -61,7 +61,12 @@ struct Call {
     case .threadSleep: return threadSleep()
     case .threadCreate: return try threadCreate()
     case .threadExit:
-      Objects.finish(thread, on: processor)
+      if thread.pointee.activation != nil {
+        Unwinding.unwind(thread, .aborted)
+        processor.follow()
+      } else {
+        Objects.finish(thread, on: processor)
+      }
       return nil
     case .threadSetPriority: return try threadSetPriority()
     case .threadSetPointer: return try threadSetPointer()
@@ -120,6 +125,14 @@ struct Call {
     case .tokenSignal: return try tokenSignal()
     case .tokenHandle: return try tokenHandle()
     case .tokenAccess: return try tokenAccess()
+    case .serviceCreate: return try serviceCreate()
+    case .serviceAddStack: return try serviceAddStack()
+    case .connectionCreate: return try connectionCreate()
+    case .rpcCall: return try rpcCall()
+    case .rpcCallTimed: return try rpcCall(deadline: thread.pointee.frame.rbx)
+    case .rpcReturn: return try rpcReturn()
+    case .rpcCancel: return try rpcCancel()
+    case .serviceQuery: return try serviceQuery()
     }
   }
 }

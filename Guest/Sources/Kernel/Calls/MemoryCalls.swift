@@ -55,19 +55,21 @@ extension Call {
     guard first > 0, first <= 1 << 40, second == 0 else { throw .badArgument }
     let size = (first + 4095) & ~4095
     let alignment: UInt64 = size >= 1 << 21 ? 1 << 21 : 4096
-    try process.charge(size)
+    let payer = thread.pointee.home
+    try payer.charge(size)
     guard let physical = kernel.pointee.frames.allocate(size: size, alignment: alignment) else {
-      process.uncharge(size)
+      payer.uncharge(size)
       throw .noMemory
     }
     let memory: Reference<MemoryObject>
     do throws(SystemError) {
       memory = try kernel.pointee.heap.make(
         MemoryObject(
-          references: 1, owner: process.pointee.identifier, physical: physical, size: size, flags: [], isOwned: true))
+          references: 1, owner: thread.pointee.home.pointee.identifier, physical: physical, size: size, flags: [],
+          isOwned: true))
     } catch {
       kernel.pointee.frames.release(physical, size: size)
-      process.uncharge(size)
+      payer.uncharge(size)
       throw error
     }
     return try install(memory.address, .memory)
@@ -137,17 +139,7 @@ extension Call {
   func memoryUnmap() throws(SystemError) -> Int64 {
     let target = try target(first)
     try checkedRange(second, third, in: target)
-    var source = SpaceSource(process: target)
-    let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
-    let any: Bool
-    do throws(PageTableError) {
-      any = try table.unmap(second, size: third, source: &source)
-    } catch {
-      throw .noMemory
-    }
-    // Translations go before the memory behind them can be given to somebody else.
-    if any { Domains.flush(target, table.root) }
-    guard target.pointee.regions.remove(start: second, end: second + third, source: &source) else { throw .noMemory }
+    guard Mappings.unmap(target, second, size: third) else { throw .noMemory }
     return 0
   }
 
@@ -171,6 +163,17 @@ extension Call {
 }
 
 enum Mappings {
+  /// Removes mappings, everywhere, and lets go of the memory behind them. False: no memory to cut a region or a large page.
+  @discardableResult
+  static func unmap(_ process: Reference<Process>, _ address: UInt64, size: UInt64) -> Bool {
+    var source = SpaceSource(process: process)
+    let table = PageTable(memory: DirectMemory(), root: process.pointee.pageTable)
+    guard let any = try? table.unmap(address, size: size, source: &source) else { return false }
+    // Translations go before the memory behind them can be given to somebody else.
+    if any { Domains.flush(process, table.root) }
+    return process.pointee.regions.remove(start: address, end: address + size, source: &source)
+  }
+
   /// Maps part of a memory object; `access` is the protection now and the most it may become.
   static func map(
     _ process: Reference<Process>, _ memory: Reference<MemoryObject>, at address: UInt64, physical: UInt64,

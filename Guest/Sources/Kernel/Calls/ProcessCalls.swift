@@ -68,12 +68,14 @@ extension Call {
     let target: Reference<Thread> = first == 0 ? thread : try object(first, .thread, .manage)
     let priority = UInt8(second)
     guard target.pointee.state != .ended else { throw .notFound }
-    target.setPriority(priority)
+    target.setOwnPriority(priority)
     return 0
   }
 
   func threadSetPointer() throws(SystemError) -> Int64 {
     guard first < AddressSpace.userEnd else { throw .badAddress }
+    // In a server it is still the caller's.
+    guard thread.pointee.activation == nil else { throw .denied }
     thread.pointee.pointer = first
     processor.pointee.loadedThreadPointer = first
     msr_write(0xc000_0100, first)
@@ -171,10 +173,11 @@ extension Call {
     var identifier = UInt32(truncatingIfNeeded: min(third, UInt64(THREAD_LIMIT)))
     while identifier <= kernel.pointee.highestThread, count < capacity {
       defer { identifier += 1 }
-      guard let listed = Objects.thread(identifier) else { continue }
+      guard let listed = Objects.thread(identifier), listed.pointee.state != .spare else { continue }
       var info = ThreadInfo()
       info.identifier = identifier
-      info.process = listed.pointee.process.pointee.identifier
+      info.process = listed.pointee.home.pointee.identifier
+      info.domain = listed.pointee.process.pointee.identifier
       info.state = listed.pointee.state.rawValue
       info.priority = listed.pointee.priority
       info.processor = UInt8(truncatingIfNeeded: listed.pointee.processor.pointee.index)

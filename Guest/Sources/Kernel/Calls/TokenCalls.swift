@@ -191,18 +191,11 @@ extension Reference<Process> {
 }
 
 extension Reference<Thread> {
-  /// Gives a thread that has not ended another priority, at once.
-  func setPriority(_ priority: UInt8) {
-    if pointee.state == .ready {
-      pointee.processor.pointee.runQueue.remove(self)
-      pointee.priority = priority
-      pointee.processor.pointee.runQueue.append(self)
-    } else {
-      pointee.priority = priority
-    }
+  /// Gives a thread that has not ended another priority of its own, at once.
+  func setOwnPriority(_ priority: UInt8) {
+    pointee.ownPriority = priority
     if let parameters = pointee.parameters { store64(parameters.pointee.page + ThreadPage.priority, UInt64(priority)) }
-    pointee.processor.pointee.needsSchedule = true
-    Scheduler.kick(pointee.processor)
+    StackWaits.settle(self)
   }
 }
 
@@ -346,7 +339,7 @@ extension Call {
     store64(object.pointee.page + offset, value)
     switch object.pointee.kind {
     case .threadParameters:
-      Reference<Thread>(trusted: object.pointee.subject).setPriority(UInt8(truncatingIfNeeded: value))
+      Reference<Thread>(trusted: object.pointee.subject).setOwnPriority(UInt8(truncatingIfNeeded: value))
     case .processAccount: Reference<Process>(trusted: object.pointee.subject).pointee.memoryBudget = value
     case .notification, .ring: break
     }

@@ -19,6 +19,8 @@ enum Objects {
     case .notification: Reference<Notification>(trusted: entry.object).pointee.references += 1
     case .interrupt: Reference<Interrupt>(trusted: entry.object).pointee.references += 1
     case .token: Reference<TokenObject>(trusted: entry.object).pointee.references += 1
+    case .service: Reference<Service>(trusted: entry.object).pointee.references += 1
+    case .connection: Reference<Connection>(trusted: entry.object).pointee.references += 1
     case .root, nil: break
     }
   }
@@ -40,6 +42,11 @@ enum Objects {
     case .notification: release(notification: Reference(trusted: entry.object))
     case .interrupt: release(interrupt: Reference(trusted: entry.object))
     case .token: Tokens.release(Reference(trusted: entry.object))
+    case .service: release(service: Reference(trusted: entry.object))
+    case .connection:
+      // A call on another processor may have read the handle just before it was removed.
+      Scheduler.stopOthers()
+      release(connection: Reference(trusted: entry.object))
     case .root, nil: break
     }
   }
@@ -48,7 +55,7 @@ enum Objects {
     thread.pointee.references -= 1
     guard thread.pointee.references == 0 else { return }
     store64(threadSlot(thread.pointee.identifier), 0)
-    release(process: thread.pointee.process)
+    release(process: thread.pointee.home)
     kernel.pointee.heap.release(thread.address - Thread.floatSize, Thread.blockSize)
   }
 
@@ -59,7 +66,10 @@ enum Objects {
     if !process.pointee.hasEnded {
       process.pointee.references = 1
       process.pointee.isEnding = true
+      Scheduler.stopOthers()
+      Unwinding.closeServices(of: process)
       dismantle(process)
+      Scheduler.followAll()
       process.pointee.references = 0
     }
     store64(processSlot(process.pointee.identifier), 0)
@@ -74,6 +84,16 @@ enum Objects {
       if let owner = process(memory.pointee.owner) { owner.uncharge(memory.pointee.size) }
     }
     kernel.pointee.heap.destroy(memory)
+  }
+
+  static func release(service: Reference<Service>) {
+    service.pointee.references -= 1
+    if service.pointee.references == 0 { Migration.destroy(service) }
+  }
+
+  static func release(connection: Reference<Connection>) {
+    connection.pointee.references -= 1
+    if connection.pointee.references == 0 { Migration.close(connection) }
   }
 
   static func release(notification: Reference<Notification>) {
@@ -177,11 +197,16 @@ enum Objects {
     process.pointee.isEnding = true
     process.pointee.status = status.rawValue
     process.pointee.references += 1
+    Scheduler.stopOthers()
+    Unwinding.closeServices(of: process)
     var next = process.pointee.threads.first
     while let thread = next {
       next = thread.pointee.processLink.next
-      if thread.pointee.state == .running, thread.pointee.processor != processor {
+      if thread.pointee.activation != nil {
+        Unwinding.orphan(thread)
+      } else if thread.pointee.state == .running, thread.pointee.processor != processor {
         thread.pointee.isKilled = true
+        thread.pointee.isVoid = true
         thread.pointee.processor.pointee.needsSchedule = true
         Scheduler.kick(thread.pointee.processor)
       } else {
@@ -189,6 +214,7 @@ enum Objects {
       }
     }
     if process.pointee.threadCount == 0, !process.pointee.hasEnded { dismantle(process) }
+    Scheduler.followAll()
     release(process: process)
   }
 
@@ -225,10 +251,11 @@ enum Objects {
 
   // MARK: Threads
 
-  /// A thread that is ready to start at `entry`, not yet scheduled, with one reference for its life.
+  /// A thread that is ready to start at `entry`, not yet scheduled, with one reference for its life. An orphan does not count among
+  /// the process's threads.
   static func makeThread(
     _ process: Reference<Process>, entry: UInt64, stack: UInt64, arguments: (UInt64, UInt64), priority: UInt8,
-    on processor: Reference<Processor>
+    on processor: Reference<Processor>, isOrphan: Bool = false
   ) throws(SystemError) -> Reference<Thread> {
     let identifier = try freeIdentifier(
       &kernel.pointee.nextThread, limit: UInt32(THREAD_LIMIT), table: address_of_thread_table())
@@ -248,12 +275,16 @@ enum Objects {
     let thread = Reference<Thread>(trusted: block + Thread.floatSize)
     thread.initialize(
       to: Thread(
-        frame: frame, processor: processor, process: process, pageTable: process.pointee.pageTable, pointer: 0,
-        identifier: identifier, references: 1, state: .ready, priority: priority, isKilled: false, hasTimer: false,
-        timerProcessor: 0, badge: 0, token: 0, deadline: 0, waitsFor: 0, replier: nil, processorTime: 0, switches: 0))
+        frame: frame, processor: processor, process: process, activation: nil, isVoid: false, home: process, pointer: 0,
+        identifier: identifier, references: 1, state: .ready, priority: priority, ownPriority: priority,
+        isOrphan: isOrphan, isKilled: false, hasTimer: false,
+        timerProcessor: 0, badge: 0, token: 0, deadline: 0, waitsFor: 0, connection: nil, spare: nil, replier: nil,
+        processorTime: 0, switches: 0))
     process.pointee.references += 1
-    process.pointee.threadCount += 1
-    process.pointee.threads.append(thread)
+    if !isOrphan {
+      process.pointee.threadCount += 1
+      process.pointee.threads.append(thread)
+    }
     store64(threadSlot(identifier), thread.address)
     kernel.pointee.highestThread = max(kernel.pointee.highestThread, identifier)
     return thread
@@ -274,8 +305,9 @@ enum Objects {
     }
     thread.pointee.state = .ended
     Tokens.threadEnded(thread)
-    let process = thread.pointee.process
+    let process = thread.pointee.home
     process.pointee.processorTime &+= thread.pointee.processorTime
+    guard !thread.pointee.isOrphan else { return release(thread: thread) }
     process.pointee.threads.remove(thread)
     process.pointee.threadCount -= 1
     let isLast = process.pointee.threadCount == 0
@@ -284,8 +316,19 @@ enum Objects {
       process.pointee.status = ProcessStatus.exited(0).rawValue
     }
     process.pointee.references += 1
-    if isLast, !process.pointee.hasEnded { dismantle(process) }
+    if isLast, !process.pointee.hasEnded {
+      Scheduler.stopOthers()
+      Unwinding.closeServices(of: process)
+      dismantle(process)
+      Scheduler.followAll()
+    }
     release(thread: thread)
     release(process: process)
+  }
+
+  /// Frees a thread that never ran.
+  static func discard(_ thread: Reference<Thread>) {
+    thread.pointee.state = .ended
+    release(thread: thread)
   }
 }

@@ -27,6 +27,8 @@ struct Process {
   var handleFrame: UInt64
   var regions = RegionMap()
   var threads = Queue<ProcessThreadLinks>()
+  /// Services of this process.
+  var services = Queue<ServiceLinks>()
   var watches: Reference<Watch>?
   var name: (UInt64, UInt64, UInt64, UInt64)
   /// Of threads that have ended.
@@ -40,7 +42,7 @@ struct Process {
   var tokens: Reference<TokenSpace>?
   var tokenDirectory: UInt64 = 0
 
-  static let handleCapacity = 256
+  static let handleCapacity = Int(HANDLE_LIMIT)
 }
 
 /// A notification to signal when a process ends.

@@ -9,17 +9,26 @@ struct Thread: Prioritised, Timed {
   var frame: trap_frame
   /// The processor it runs on or ran on last.
   var processor: Reference<Processor>
-
+  /// The domain it runs in now: its own process, or the server whose call it is in.
   var process: Reference<Process>
-  /// Root of its process's page tables.
-  var pageTable: UInt64
+  /// The call it is in; nil at home.
+  var activation: Reference<Activation>?
+  /// Another processor has changed its registers while it was on its way into the kernel, whose reason is thereby void.
+  var isVoid: Bool
+
+  /// The process it belongs to, which pays for its time and memory.
+  var home: Reference<Process>
   /// FS base.
   var pointer: UInt64
   var identifier: UInt32
   /// Handles, and one while it has not ended.
   var references: UInt32
   var state: ThreadState
+  /// What it runs at: its own, or that of a thread that waits for a stack it holds.
   var priority: UInt8
+  var ownPriority: UInt8
+  /// Its process has ended while it was in a call elsewhere; it goes on there until it returns.
+  var isOrphan: Bool
   /// It ends as soon as its processor is in the kernel.
   var isKilled: Bool
   /// It is in its processor's timer queue.
@@ -35,8 +44,12 @@ struct Thread: Prioritised, Timed {
   var timerLink = Link<Thread>()
   var processLink = Link<Thread>()
   var deadline: UInt64
-  /// Address of the endpoint or notification in whose queue it is.
+  /// Address of the endpoint, notification or service in whose queue it is.
   var waitsFor: UInt64
+  /// The connection it calls through as soon as there is a stack.
+  var connection: Reference<Connection>?
+  /// While it waits for a stack with a deadline, its spare thread; of a spare thread, whom it is for.
+  var spare: Reference<Thread>?
   /// The process that owes it a reply.
   var replier: Reference<Process>?
   var processorTime: UInt64
