@@ -99,7 +99,7 @@ let package = Package(
       "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
-    program("bench-rpc", ["BenchReport", "Pollux"], path: "BenchRPC"),
+    program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]
 )

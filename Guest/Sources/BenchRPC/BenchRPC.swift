@@ -1,19 +1,27 @@
-// What a call between two services costs: the measuring side of §4.1 and Fig. 4.
+// What a call between two services costs (HongMeng §4.1, §4.2, Fig. 4). The program is client and servers alike: its mode says which.
 
 import BenchReport
 import Pollux
 
 @main enum BenchRPC {
   static func main() {
-    if Program.start.text("mode")?.equals("server") ?? false {
-      do throws(SystemError) { try MessageQueue.serve() } catch { Kernel.exit(1) }
-    }
-    var bench = Bench("rpc")
-    bench.measure("system-call/null") { Kernel.null() }
+    let mode = Program.start.text("mode") ?? Bytes("")
     do throws(SystemError) {
-      try signal(&bench)
-      try MessageQueue.measure(&bench)
-    } catch { bench.fail("the message queue", error) }
+      if mode.equals("queue") { try MessageQueue.serve() }
+      if mode.equals("short") { try Servers.serveShort() }
+      if mode.equals("full") { try Servers.serveFull() }
+    } catch { Kernel.exit(1) }
+    var bench = Bench("rpc")
+    do throws(SystemError) {
+      // A form for each class of the client has its row of the matrix; the first has the rest too.
+      if !(MeasureOptions.value("matrix", in: bench.arguments)?.equals("only") ?? false) {
+        bench.measure("system-call/null") { Kernel.null() }
+        try signal(&bench)
+        try MessageQueue.measure(&bench)
+        try Migration.measure(&bench)
+      }
+      try Matrix.measure(&bench)
+    } catch { bench.fail("a service or the kernel refuses", error) }
     bench.finish()
   }
 
@@ -25,5 +33,17 @@ import Pollux
       _ = notification.poll()
     }
     notification.handle.close()
+  }
+
+  /// A connection to a service that may not have got so far yet.
+  static func open(_ name: Bytes) throws(SystemError) -> Connection {
+    var tries = 0
+    while true {
+      do throws(SystemError) { return try Connection.open(name) } catch {
+        tries += 1
+        if error != .notFound || tries > 2000 { throw error }
+        Clock.sleep(microseconds: 1000)
+      }
+    }
   }
 }

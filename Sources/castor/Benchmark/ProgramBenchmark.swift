@@ -8,11 +8,13 @@ struct ProgramBenchmark {
   /// One composition in which the program runs.
   struct Form {
     /// Begins the names of its figures; empty where there is only one form.
-    var label: String
+    var label = ""
     /// What is started before the program.
     var services: [ServiceConfiguration]
     /// The class of the program itself; empty: its own choice.
     var programClass = ""
+    /// Further words of the program's arguments.
+    var arguments = ""
   }
 
   /// The subcommand's name.
@@ -30,30 +32,46 @@ struct ProgramBenchmark {
   func services(_ form: Form, arguments: String) -> [ServiceConfiguration] {
     var bench = ServiceConfiguration(name: Self.serviceName, program: program)
     bench.isolationClass = form.programClass
-    bench.arguments = arguments
+    bench.arguments = [arguments, form.arguments].filter { !$0.isEmpty }.joined(separator: " ")
     return form.services + [bench]
   }
 
-  private static func service(_ name: String, _ program: String, mode: String = "") -> ServiceConfiguration {
+  private static func service(
+    _ name: String, _ program: String, mode: String = "", class isolationClass: String = "", arguments: String = ""
+  ) -> ServiceConfiguration {
     var service = ServiceConfiguration(name: name, program: program)
     service.mode = mode
+    service.isolationClass = isolationClass
+    service.arguments = arguments
     return service
   }
 
-  /// Calls between services (§4.1, §4.2, Fig. 4).
-  static let rpc = ProgramBenchmark(
-    name: "rpc", program: "bench-rpc", subject: "round trip of a call (Figure 4)",
-    forms: [Form(label: "", services: [service("queue", "bench-rpc", mode: "server")])])
+  /// Calls between services (§4.1, §4.2, Fig. 4): a form for each class of the client; the first, a process, also measures the
+  /// message queue, the sizes and the chain.
+  static let rpc: ProgramBenchmark = {
+    let classes = ["ic0", "ic1", "ic2"].map { service("null-\($0)", "bench-rpc", mode: "short", class: $0) }
+    let chain = (1...4).reversed().map { number in
+      service("chain\(number)", "bench-rpc", mode: "short", arguments: number == 4 ? "" : "next=chain\(number + 1)")
+    }
+    let others = [service("queue", "bench-rpc", mode: "queue"), service("full", "bench-rpc", mode: "full")]
+    return ProgramBenchmark(
+      name: "rpc", program: "bench-rpc", subject: "round trip of a call (Figure 4)",
+      forms: [
+        Form(services: others + chain + classes, programClass: "ic2"),
+        Form(services: classes, programClass: "ic1", arguments: "matrix=only"),
+        Form(services: classes, programClass: "ic0", arguments: "matrix=only"),
+      ])
+  }()
 
   /// Access to kernel objects by address token and by capability (§4.4, Fig. 6).
   static let tokens = ProgramBenchmark(
     name: "tokens", program: "bench-tokens", subject: "access to a kernel object (Figure 6)",
-    forms: [Form(label: "", services: [])])
+    forms: [Form(services: [])])
 
   /// Faults of anonymous memory, in the kernel and through a service (§4.5, Fig. 8).
   static let paging = ProgramBenchmark(
     name: "paging", program: "bench-paging", subject: "fault of anonymous memory (Figure 8)",
-    forms: [Form(label: "", services: [])])
+    forms: [Form(services: [])])
 }
 
 /// One line of a benchmark program (docs/benchmark.md).
@@ -77,8 +95,6 @@ struct ProgramRunner {
   let archive: String?
   let cpus: Int
   let isQuick: Bool
-  /// Further words of the program's arguments.
-  var extra = ""
 
   /// Longest wait for one figure: boot of an emulated guest, and the slowest case.
   private static let timeout = 90.0
@@ -123,7 +139,6 @@ struct ProgramRunner {
     var words: [String] = []
     if machine == .qemu { words.append("unit=instructions") }
     if isQuick { words.append("quick=on") }
-    if !extra.isEmpty { words.append(extra) }
     return words.joined(separator: " ")
   }
 

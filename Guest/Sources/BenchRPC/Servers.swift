@@ -1,0 +1,50 @@
+// The servers that are called by thread migration: one with the short form in registers, which may call the next of a chain, and one
+// with whole messages and grants.
+
+import CPollux
+import Pollux
+
+/// The next server of the chain, set before the first call can come.
+nonisolated(unsafe) private var next: Connection?
+
+enum Servers {
+  /// A server of the short form. Word 0 is the depth: above 1 it calls the service that its argument `next=` names with one less.
+  static func serveShort() throws(SystemError) -> Never {
+    if let name = BenchArguments.value("next") { next = try BenchRPC.open(name) }
+    let service = try RPCService.createShort(stacks: 2) { _, depth, _, _, _, _ in
+      if depth > 1, let next {
+        do throws(SystemError) {
+          let (word0, word1) = try next.call(depth - 1)
+          return pollux_short_words(word0: word0 + 1, word1: word1)
+        } catch { return pollux_short_words(word0: 0, word1: UInt64(bitPattern: error.rawValue)) }
+      }
+      return pollux_short_words(word0: 1, word1: 0)
+    }
+    try service.publish()
+    sleepForEver()
+  }
+
+  /// A server of whole messages, which it sends back, after a look at each page that was granted.
+  static func serveFull() throws(SystemError) -> Never {
+    let service = try RPCService.create(stacks: 2) { _, message in
+      if let granted = message.granted, let base = granted.baseAddress { message[1] = look(base, granted.count) }
+    }
+    try service.publish()
+    sleepForEver()
+  }
+
+  /// The sum of the first words of the pages of `count` bytes at `base`, which the caller has mapped.
+  static func look(_ base: UnsafeRawPointer, _ count: Int) -> UInt64 {
+    var sum: UInt64 = 0
+    var offset = 0
+    while offset < count {
+      sum &+= base.load(fromByteOffset: offset, as: UInt64.self)
+      offset += Int(AddressSpace.pageSize)
+    }
+    return sum
+  }
+
+  private static func sleepForEver() -> Never {
+    while true { Clock.sleep(microseconds: 1_000_000_000) }
+  }
+}
