@@ -42,6 +42,24 @@ enum Migration {
         do throws(SystemError) { try full.call(&message) } catch { failure = error }
       }
     }
+    // The other way: copied into memory that both map, as the message queue has it.
+    let memory = try MemoryObject.create(UInt64(largest))
+    let shared = try memory.map([.read, .write])
+    var message = Message()
+    message.pass(memory.handle, [.read])
+    try full.call(&message)
+    for size in [4096, largest] {
+      bench.measure(
+        FigureName("rpc/") + size + "-bytes-shared", baseline: FigureName("message-queue/") + size + "-bytes",
+        remark: "copied into shared memory"
+      ) {
+        // Both mappings are `largest` bytes long.
+        shared.base.copyMemory(from: source.base, byteCount: size)
+        var message = Message(UInt64(size))
+        do throws(SystemError) { try full.call(&message) } catch { failure = error }
+      }
+    }
+    shared.unmap()
     source.unmap()
     if let failure { throw failure }
   }

@@ -7,6 +7,7 @@ public struct FigureName: ExpressibleByStringLiteral, Equatable, Sendable {
   public private(set) var bytes: [UInt8]
 
   public init(stringLiteral text: StaticString) { self.init(Bytes(text)) }
+  public init(_ text: StaticString) { self.init(Bytes(text)) }
   public init(_ text: Bytes) {
     bytes = []
     var index = 0
