@@ -62,6 +62,8 @@ enum RpcTests {
     exhaustion(&checks, code)
     deaths(&checks, code)
     endings(&checks, code)
+    resources(&checks, code)
+    randomDeaths(&checks, code, milliseconds: 1000)
     cost(&checks, code)
     code.close()
   }

@@ -46,7 +46,7 @@ extension Call {
   func threadCreate() throws(SystemError) -> Int64 {
     let target = try target(first)
     guard target.pointee.space.mayEnter(second), third <= target.pointee.space.end else { throw .badAddress }
-    guard sixth <= UInt64(thread.pointee.priority) else { throw .badArgument }
+    guard sixth <= UInt64(thread.pointee.ownPriority) else { throw .badArgument }
     let created = try Objects.makeThread(
       target, entry: second, stack: third, arguments: (fourth, fifth), priority: UInt8(sixth), on: processor)
     created.pointee.references += 1
@@ -64,7 +64,7 @@ extension Call {
   }
 
   func threadSetPriority() throws(SystemError) -> Int64 {
-    guard second <= UInt64(thread.pointee.priority) else { throw .badArgument }
+    guard second <= UInt64(thread.pointee.ownPriority) else { throw .badArgument }
     let target: Reference<Thread> = first == 0 ? thread : try object(first, .thread, .manage)
     let priority = UInt8(second)
     guard target.pointee.state != .ended else { throw .notFound }
@@ -139,6 +139,7 @@ extension Call {
     let capacity = min(second, UInt64(PROCESS_LIMIT))
     let size = UInt64(MemoryLayout<ProcessInfo>.size)
     let buffer = try UserBytes(process, first, capacity * size)
+    processor.charge(time_stamp())
     var count: UInt64 = 0
     var identifier = UInt32(truncatingIfNeeded: min(third, UInt64(PROCESS_LIMIT)))
     while identifier < UInt32(PROCESS_LIMIT), count < capacity {
@@ -169,6 +170,7 @@ extension Call {
     let capacity = min(second, UInt64(THREAD_LIMIT))
     let size = UInt64(MemoryLayout<ThreadInfo>.size)
     let buffer = try UserBytes(process, first, capacity * size)
+    processor.charge(time_stamp())
     var count: UInt64 = 0
     var identifier = UInt32(truncatingIfNeeded: min(third, UInt64(THREAD_LIMIT)))
     while identifier <= kernel.pointee.highestThread, count < capacity {

@@ -215,6 +215,7 @@ enum Migration {
     spare.pointee.activation = thread.pointee.activation
     spare.pointee.pointer = thread.pointee.pointer
     spare.pointee.spare = nil
+    activation.pointee.spare = nil
     var member = thread.pointee.activation
     while let inside = member {
       inside.pointee.thread = spare
@@ -230,7 +231,6 @@ enum Migration {
     thread.pointee.frame.rflags = activation.pointee.rflags
     activation.pointee.previous = nil
     activation.pointee.caller = nil
-    activation.pointee.spare = nil
     activation.pointee.attention.remove(.timed)
     activation.pointee.attention.insert(.callerGone)
     StackWaits.settle(thread)
