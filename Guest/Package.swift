@@ -14,7 +14,7 @@ func swift(_ machine: [String]) -> [SwiftSetting] {
       ["-wmo", "-parse-as-library"]
         + ["-disable-stack-protector", "-function-sections", "-no-clang-module-breadcrumbs"]
         .flatMap { ["-Xfrontend", $0] } + (["-ffreestanding"] + machine).flatMap { ["-Xcc", $0] }),
-  ]
+  ] + (isKernelSpace ? [.define("POLLUX_KERNEL_SPACE")] : [])
 }
 func c(_ machine: [String]) -> [CSetting] {
   [.unsafeFlags(["-ffreestanding", "-fno-stack-protector", "-ffunction-sections", "-fPIE"] + machine)]
@@ -34,8 +34,11 @@ func link(_ script: String) -> [LinkerSetting] {
 
 // Ring 0: no SSE, MMX or red zone (clang options given by -Xcc also set the target features of Swift code).
 let kernelMachine = ["-mno-sse", "-mno-mmx", "-mno-red-zone", "-fno-omit-frame-pointer"]
-// Ring 3: baseline x86-64 with SSE2. No red zone, so that a signal-like upcall may use the stack.
-let userMachine = ["-mno-red-zone", "-fno-omit-frame-pointer"]
+// Ring 3: baseline x86-64 with SSE2. No red zone, so that a signal-like upcall may use the stack. With POLLUX_SPACE=kernel the same
+// programs are built for kernel space (HongMeng §4.2): the kernel's machine, and a place that the loader chooses.
+let isKernelSpace = Context.environment["POLLUX_SPACE"] == "kernel"
+let userMachine =
+  isKernelSpace ? kernelMachine + ["-DPOLLUX_KERNEL_SPACE"] : ["-mno-red-zone", "-fno-omit-frame-pointer"]
 
 /// A module of the kernel.
 func kernelModule(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -49,7 +52,9 @@ func userModule(_ name: String, _ dependencies: [Target.Dependency] = []) -> Tar
 func program(_ name: String, _ dependencies: [Target.Dependency], path: String) -> Target {
   .executableTarget(
     name: name, dependencies: dependencies, path: "Sources/\(path)", swiftSettings: swift(userMachine),
-    linkerSettings: link("user.ld"))
+    linkerSettings: isKernelSpace
+      ? link("service.ld") + [.unsafeFlags(["-pie", "--no-dynamic-linker"].flatMap { ["-Xlinker", $0] })]
+      : link("user.ld"))
 }
 
 let package = Package(
@@ -92,7 +97,10 @@ let package = Package(
     .target(name: "CIsolationTest", cSettings: c(userMachine)),
     program("isolation-test", ["CIsolationTest", "CPollux", "Pollux"], path: "IsolationTest"),
 
+    program("class-test", ["CPollux", "Pollux"], path: "ClassTest"),
+
     // Programs and services.
+    program("echo", ["CPollux", "Pollux"], path: "Echo"),
     program("init", ["Pollux"], path: "Init"),
     program("console", ["Pollux"], path: "Console"),
     program(

@@ -17,11 +17,23 @@ bin=$scratch/x86_64-unknown-none-elf/release
 llvm-objdump -d --no-show-raw-insn "$bin/kernel" | "$image" check
 cp "$bin/kernel" "$out/kernel.elf.new" && mv "$out/kernel.elf.new" "$out/kernel.elf"
 
+# Services for kernel space, built once more for it and checked.
+services=$(sed -n 's/^[^ #]*  *kernel:\([^ ]*\).*/\1/p' "$here/archive.txt")
+for service in $services; do
+  POLLUX_SPACE=kernel "$swift" build --package-path "$here" --scratch-path "$scratch-kernel" -c release \
+    --triple x86_64-unknown-none-elf --product "$service"
+  built=$scratch-kernel/x86_64-unknown-none-elf/release/$service
+  llvm-objdump -d --no-show-raw-insn "$built" | "$image" check-service "$built"
+  llvm-objcopy --strip-all "$built" "$out/$service.kernel.stripped"
+done
+
 # The archive: programs without their debugging information (gdb reads it from $bin), then plain files.
 set --
 while read -r name source rest; do
   case $name in '' | '#'*) continue ;; esac
-  if [ -f "$bin/$source" ]; then
+  if [ "${source#kernel:}" != "$source" ]; then
+    set -- "$@" "$name=$out/${source#kernel:}.kernel.stripped"
+  elif [ -f "$bin/$source" ]; then
     llvm-objcopy --strip-all "$bin/$source" "$out/$source.stripped"
     set -- "$@" "$name=$out/$source.stripped"
   else

@@ -3,7 +3,7 @@
 /// Why a program image is refused.
 public enum ExecutableError: Error, Equatable, Sendable {
   case notAnExecutable
-  /// Not ELF64, little endian, x86-64, ET_EXEC.
+  /// Not ELF64, little endian, x86-64, ET_EXEC (a service in kernel space: ET_DYN).
   case wrongMachine
   case badProgramHeader
   /// A segment's file part lies outside the file, or is longer than its memory part.
@@ -13,6 +13,10 @@ public enum ExecutableError: Error, Equatable, Sendable {
   case overlappingSegments
   /// The entry address is in no executable segment.
   case badEntry
+  /// A relocation that is not relative, or not inside a writable segment's part of the file.
+  case badRelocation
+  /// The control-flow entry table is missing, damaged, or names an address outside the text.
+  case badEntryTable
 }
 
 /// The load segments of a program, all checked: inside the file, inside the address range, not overlapping.
@@ -37,10 +41,10 @@ public struct ExecutableImage {
   /// Guest-virtual address of the first instruction.
   public let entry: UInt64
 
-  /// Checks `file` as a program whose segments lie inside `range`.
-  public init(_ file: Bytes, within range: Range<UInt64>) throws(ExecutableError) {
+  /// Checks `file` as a program whose segments lie inside `range`; of type ET_DYN if its place `isChosenByLoader`.
+  public init(_ file: Bytes, within range: Range<UInt64>, isChosenByLoader: Bool = false) throws(ExecutableError) {
     guard file.little(0, as: UInt32.self) == 0x464c_457f else { throw .notAnExecutable }
-    guard file.byte(4) == 2, file.byte(5) == 1, file.little(16, as: UInt16.self) == 2,
+    guard file.byte(4) == 2, file.byte(5) == 1, file.little(16, as: UInt16.self) == (isChosenByLoader ? 3 : 2),
       file.little(18, as: UInt16.self) == 62
     else { throw .wrongMachine }
     guard let entry = file.little(24, as: UInt64.self), let offset = file.little(32, as: UInt64.self),
@@ -70,6 +74,19 @@ public struct ExecutableImage {
       if segment.isExecutable, entry >= segment.address, entry < end { entryIsExecutable = true }
     }
     guard entryIsExecutable else { throw .badEntry }
+  }
+
+  /// Place in the file and size of the first program header of a kind other than load, for instance PT_DYNAMIC.
+  func part(kind wanted: UInt32) -> (offset: Int, size: Int)? {
+    for index in 0..<headerCount {
+      let header = headerOffset + index * headerSize
+      guard file.little(header, as: UInt32.self) == wanted, let offset = file.little(header + 8, as: UInt64.self),
+        let size = file.little(header + 32, as: UInt64.self), offset <= UInt64(file.count), size <= UInt64(file.count),
+        file.holds(Int(offset), Int(size))
+      else { continue }
+      return (Int(offset), Int(size))
+    }
+    return nil
   }
 
   /// The `index`-th program header if it is a non-empty load segment.

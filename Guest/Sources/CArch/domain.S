@@ -52,8 +52,10 @@ trap_common:
     .globl domain_gate
 domain_gate:
     cli
+    cmpl $RPC_RETURN, %eax              // the end of a call returns nowhere in the domain
+    je 3f
     popq %rcx                           // with the domain's own rights
-    movq %rsp, %r11
+3:  movq %rsp, %r11
     cmpb $0, domain_keys(%rip)
     je 1f
     strq %rsp

@@ -1,6 +1,19 @@
 // Start of a program and of its threads, and the way into the kernel. Convention: PolluxABI, SystemCall.swift.
 
+#ifdef POLLUX_KERNEL_SPACE
+    .set SYSTEM_CALL_ENTRY, 0x7dfffffff000  // the gate: the same convention, without a change of ring
+#else
     .set SYSTEM_CALL_ENTRY, 0x7efffffff000
+#endif
+
+// The control-flow entry table: where threads and calls may begin in a service in kernel space (HongMeng §4.2). Offsets from
+// each entry's own place.
+    .section .note.pollux.entries, "a", @note
+    .balign 4
+    .long 7, 16, 1
+    .asciz "Pollux"
+    .balign 4
+    .long _start - ., pollux_thread_entry - ., pollux_rpc_entry - ., pollux_rpc_entry_short - .
 
     .section .text.start, "ax"
     .global _start

@@ -72,7 +72,7 @@ enum Reports {
   }
 
   static func services() throws(SystemError) {
-    Console.write("NAME             PROGRAM          CLASS     MODE        STATE    REMARK\n")
+    Console.write("NAME             PROGRAM          CLASS           MODE        STATE    REMARK\n")
     var index: UInt64 = 0
     while true {
       var message = Message(RegistryCall.service.rawValue, index)
@@ -88,22 +88,28 @@ enum Reports {
       // The class in effect, after the one asked for where they differ.
       let asked = message[7] >> 8 & 0xff
       let effective = message[7] >> 16 & 0xff
-      line.add("ic")
-      line.add(asked)
+      if asked == 3 {
+        line.add("auto")
+      } else {
+        line.add("ic")
+        line.add(asked)
+      }
       if asked != effective {
         line.add(">ic")
         line.add(effective)
       }
-      line.pad(to: 44)
+      line.add(" ")
+      line.add((IsolationMechanism(rawValue: message[7] >> 24 & 0xff) ?? .best).shortName)
+      line.pad(to: 50)
       line.add(message.text(at: 5, words: 2))
-      line.pad(to: 56)
+      line.pad(to: 62)
       switch ServiceState(rawValue: message[7] & 0xff) {
       case .running: line.add("running")
       case .exited: line.add("ended")
       case .faulted: line.add("died")
       default: line.add("absent")
       }
-      line.pad(to: 65)
+      line.pad(to: 71)
       message = Message(RegistryCall.serviceRemark.rawValue, index)
       try Program.ask(&message)
       line.add(message.text(at: 1, words: 7))

@@ -13,14 +13,56 @@ enum LoadError: Error {
 struct LoadedProgram {
   let process: Process
   let entry: UInt64
+  /// Where its part of the address space begins: 0 in user mode.
+  let base: UInt64
 
   private static let stackTop: UInt64 = 0x7000_0000
   private static let stackSize: UInt64 = 64 << 10
   private static let startPage: UInt64 = 0x7100_0000
 
+  /// The name of a program's image for kernel space: NAME.kernel.
+  static func kernelImage(of program: Bytes, in archive: TapeArchive) -> TapeArchive.File? {
+    var name = Text()
+    name.add(program)
+    name.add(".kernel")
+    return name.bytes.withUnsafeBytes { bytes in
+      bytes.baseAddress.flatMap { archive.file(Bytes(unsafeBase: $0, count: bytes.count)) }
+    }
+  }
+
+  /// Makes a domain in kernel space from a service image (HongMeng §4.2): relocated to the window that the kernel chose, its memory
+  /// mapped, and its control-flow entry table told to the kernel.
+  init(
+    kernelImage file: TapeArchive.File, named name: Bytes, mechanism: IsolationMechanism, root: Handle
+  ) throws(LoadError) {
+    let image: ServiceImage
+    do throws(ExecutableError) {
+      image = try ServiceImage(file.contents, within: AddressSpace.userStart..<0x6000_0000)
+    } catch { throw .badImage(error) }
+    do throws(SystemError) {
+      process = try Process.createDomain(root: root, named: name, mechanism: mechanism)
+      base = try process.domain(.start)
+    } catch { throw .kernel(error) }
+    entry = base + image.program.entry
+    for index in 0..<image.program.headerCount {
+      let segment: ExecutableImage.Segment?
+      do throws(ExecutableError) { segment = try image.program.segment(index) } catch { throw .badImage(error) }
+      guard let segment else { continue }
+      do throws(SystemError) { try map(segment, fileOffset: file.offset, image) } catch { throw .kernel(error) }
+    }
+    do throws(SystemError) {
+      for index in 0..<image.entryCount {
+        guard let entry = try? image.entry(index) else { continue }
+        try process.addEntry(base + entry)
+      }
+      try mapStack()
+    } catch { throw .kernel(error) }
+  }
+
   /// Makes a process from the file `program` of the archive.
   init(_ program: Bytes, named name: Bytes, from archive: TapeArchive) throws(LoadError) {
     guard let file = archive.file(program) else { throw .noSuchProgram }
+    base = 0
     let image: ExecutableImage
     do throws(ExecutableError) {
       image = try ExecutableImage(file.contents, within: AddressSpace.userStart..<0x6000_0000)
@@ -33,16 +75,22 @@ struct LoadedProgram {
       guard let segment else { continue }
       do throws(SystemError) { try map(segment, fileOffset: file.offset) } catch { throw .kernel(error) }
     }
-    do throws(SystemError) {
-      try MemoryObject.create(Self.stackSize).map(
-        in: process.handle, at: Self.stackTop - Self.stackSize, size: Self.stackSize, [.read, .write])
-    } catch { throw .kernel(error) }
+    do throws(SystemError) { try mapStack() } catch { throw .kernel(error) }
   }
 
-  private func map(_ segment: ExecutableImage.Segment, fileOffset: Int) throws(SystemError) {
+  private func mapStack() throws(SystemError) {
+    let memory = try MemoryObject.create(Self.stackSize)
+    try memory.map(
+      in: process.handle, at: base + Self.stackTop - Self.stackSize, size: Self.stackSize, [.read, .write])
+    memory.handle.close()
+  }
+
+  private func map(
+    _ segment: ExecutableImage.Segment, fileOffset: Int, _ service: ServiceImage? = nil
+  ) throws(SystemError) {
     let pageMask = AddressSpace.pageSize - 1
     let inPage = segment.address & pageMask
-    let address = segment.address - inPage
+    let address = base + segment.address - inPage
     let size = (segment.memorySize + inPage + pageMask) & ~pageMask
     let archiveOffset = UInt64(fileOffset + segment.fileOffset)
     if !segment.isWritable, UInt64(segment.contents.count) == segment.memorySize, archiveOffset & pageMask == inPage {
@@ -57,12 +105,25 @@ struct LoadedProgram {
       let window = try memory.map([.read, .write])
       // The window is as long as the segment in memory, which is at least as long as its file part.
       (window.base + Int(inPage)).copyMemory(from: segment.contents.unsafeBase, byteCount: segment.contents.count)
+      if segment.isWritable, let service { relocate(service, segment, window) }
       window.unmap()
     }
     let protection: Protection =
       segment.isWritable ? [.read, .write] : segment.isExecutable ? [.read, .execute] : .read
     try memory.map(in: process.handle, at: address, size: size, protection)
     memory.handle.close()
+  }
+
+  /// Adds the base to the words of a writable segment that the relocations name.
+  private func relocate(_ service: ServiceImage, _ segment: ExecutableImage.Segment, _ window: Mapping) {
+    for index in 0..<service.relocationCount {
+      guard let relocation = try? service.relocation(index), relocation.address >= segment.address,
+        relocation.address - segment.address < UInt64(segment.contents.count)
+      else { continue }
+      // Inside the segment's contents by the checks of `ServiceImage`; the window holds them from its first page on.
+      let offset = Int(relocation.address - (segment.address & ~(AddressSpace.pageSize - 1)))
+      window.base.storeBytes(of: base &+ relocation.value, toByteOffset: offset, as: UInt64.self)
+    }
   }
 
   /// Starts the first thread with `block` as its start page.
@@ -74,9 +135,9 @@ struct LoadedProgram {
       if let base = bytes.baseAddress { window.base.copyMemory(from: base, byteCount: min(bytes.count, window.size)) }
     }
     window.unmap()
-    try page.map(in: process.handle, at: Self.startPage, size: AddressSpace.pageSize, .read)
+    try page.map(in: process.handle, at: base + Self.startPage, size: AddressSpace.pageSize, .read)
     page.handle.close()
     _ = try process.startThread(
-      entry: entry, stack: Self.stackTop, argument: Self.startPage, priority: priority)
+      entry: entry, stack: base + Self.stackTop, argument: base + Self.startPage, priority: priority)
   }
 }

@@ -7,8 +7,8 @@ final class Service {
   let name: Bytes
   let program: Bytes
   let mode: Bytes
-  /// The isolation class asked for: 0, 1 or 2. What there is, is class 2: an address space of its own in user mode.
-  var isolationClass: UInt64 = 2
+  /// The isolation class asked for and what it got.
+  var placement = Placement()
   /// Where clients call; with the rights to call and to grant only.
   let endpoint: Endpoint
   /// What it has published for calls by thread migration, with the right to connect.
@@ -29,6 +29,7 @@ final class Service {
 
 final class Supervisor {
   private let machine: Machine
+  private let placer: Placer
   private var services: [Service] = []
   private let registry: Endpoint
   /// Bit i: the i-th service's process has ended.
@@ -42,6 +43,7 @@ final class Supervisor {
 
   init(machine: Machine) throws(SystemError) {
     self.machine = machine
+    placer = Placer(machine)
     registry = try Endpoint.create()
     ends = try Notification.create()
     try registry.bind(ends)
@@ -102,7 +104,9 @@ final class Supervisor {
   }
 
   private func load(_ service: Service) throws(LoadError) -> LoadedProgram {
-    let program = try LoadedProgram(service.program, named: service.name, from: machine.archive)
+    let asked = machine.composition.entry(service.name)?.isolationClass ?? Bytes("ic2")
+    let (placement, program) = try placer.load(service.program, named: service.name, asked: asked)
+    service.placement = placement
     service.process = program.process
     return program
   }
@@ -111,7 +115,6 @@ final class Supervisor {
   private func commonStart(
     _ service: Service, _ entry: CompositionEntry, _ process: Process
   ) throws(SystemError) -> StartBlockBuilder {
-    noteClass(service, entry.isolationClass)
     var block = StartBlockBuilder()
     let index = services.firstIndex { $0 === service } ?? 0
     var fits = block.add(
@@ -123,18 +126,6 @@ final class Supervisor {
     fits = block.add("arguments", text: entry.arguments) && fits
     guard fits else { throw .badArgument }
     return block
-  }
-
-  /// The class that every service runs in so far (docs/block-driver.md has what that means for a driver).
-  private static let effectiveClass: UInt64 = 2
-
-  /// Notes the class that was asked for, and says so where it is not what the service gets.
-  private func noteClass(_ service: Service, _ asked: Bytes) {
-    if asked.equals("ic0") { service.isolationClass = 0 }
-    if asked.equals("ic1") { service.isolationClass = 1 }
-    if service.isolationClass != Self.effectiveClass {
-      report(service.name, "isolation class not available, running as ic2: ", "page tables, user mode")
-    }
   }
 
   private func launch(
@@ -364,7 +355,7 @@ final class Supervisor {
       reply.put(service.name, at: 1, words: 2)
       reply.put(service.program, at: 3, words: 2)
       reply.put(service.mode, at: 5, words: 2)
-      reply[7] = service.state.rawValue | service.isolationClass << 8 | Self.effectiveClass << 16
+      reply[7] = service.state.rawValue | service.placement.bits << 8
     case .serviceRemark:
       reply = try service(at: request[1]).remark
       reply[0] = 0

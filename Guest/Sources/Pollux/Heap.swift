@@ -3,8 +3,8 @@
 import CPollux
 import Synchronization
 
-/// Next address for `Mapping`.
-let nextMapping = Atomic<UInt64>(64 << 30)
+/// Next address for `Mapping`, from the start of the program's part of the address space.
+let nextMapping = Atomic<UInt64>(ProgramSpace.firstMapping)
 
 private let heapLock = Atomic<Bool>(false)
 /// Free blocks of each class, linked through their first word. Only touched under `heapLock`.

@@ -19,7 +19,7 @@ public enum Kernel {
   /// A word of the kernel-info page, by its byte offset (`KernelInfo`).
   public static func info(_ offset: UInt64) -> UInt64 {
     guard offset < AddressSpace.pageSize - 7,
-      let word = UnsafePointer<UInt64>(bitPattern: UInt(AddressSpace.kernelInfo + offset))
+      let word = UnsafePointer<UInt64>(bitPattern: UInt(ProgramSpace.kernelInfo + offset))
     else { return 0 }
     // The kernel maps this page in every address space (Layout.swift); the offset is inside it.
     return word.pointee
@@ -89,6 +89,16 @@ public enum Clock {
   }
   public static func sleep(microseconds: UInt64) {
     do throws(SystemError) { _ = try invoke(.threadSleep, now + ticks(microseconds: microseconds)) } catch {}
+  }
+  /// Ticks that a loop of 1,000 turns takes here; the least of three runs, the first of which may be cold.
+  public static func measureLoop() -> UInt64 {
+    var least = UInt64.max
+    for _ in 0..<3 {
+      let start = now
+      pollux_loop(1000)
+      least = min(least, now &- start)
+    }
+    return max(least, 1)
   }
   /// Tells the processor that this is a waiting loop.
   @inline(__always)

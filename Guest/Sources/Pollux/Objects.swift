@@ -117,10 +117,10 @@ public struct Mapping {
     do throws(SystemError) { _ = try invoke(.memoryUnmap, 0, address, UInt64(size)) } catch {}
   }
 
-  /// Addresses for mappings are handed out upwards from 64 GiB, with a gap between any two, and are not used again.
+  /// Addresses for mappings are handed out upwards from `ProgramSpace.firstMapping`, with a gap between any two, and are not used again.
   static func reserve(_ size: UInt64) -> UInt64 {
     let room = (size + 0x3f_ffff) & ~0x1f_ffff
-    return nextMapping.wrappingAdd(room, ordering: .relaxed).oldValue
+    return ProgramSpace.start + nextMapping.wrappingAdd(room, ordering: .relaxed).oldValue
   }
 }
 
@@ -131,6 +131,23 @@ public struct Process: Sendable {
 
   public static func create(named name: Bytes) throws(SystemError) -> Process {
     Process(Handle(try invoke(.processCreate, UInt64(UInt(bitPattern: name.unsafeBase)), UInt64(name.count))))
+  }
+  /// A domain in kernel space (HongMeng §4.2); needs the root handle.
+  public static func createDomain(
+    root: Handle, named name: Bytes, mechanism: IsolationMechanism
+  ) throws(SystemError) -> Process {
+    Process(
+      Handle(
+        try invoke(
+          .domainCreate, root.rawValue, UInt64(UInt(bitPattern: name.unsafeBase)), UInt64(name.count),
+          mechanism.rawValue)))
+  }
+  /// Adds an address to its control-flow entry table, before its first thread.
+  public func addEntry(_ address: UInt64) throws(SystemError) {
+    _ = try invoke(.domainEntry, handle.rawValue, address)
+  }
+  public func domain(_ query: DomainQuery) throws(SystemError) -> UInt64 {
+    try invoke(.domainQuery, handle.rawValue, query.rawValue)
   }
   /// Puts a handle into the process's table; the number it has there.
   public func grant(_ object: Handle, _ rights: Rights, badge: UInt64 = 0) throws(SystemError) -> UInt64 {

@@ -9,7 +9,7 @@ public enum RegistryCall: UInt64 {
   /// `SystemControl` in word 1, value in word 2.
   case control = 1
   /// Index in word 1 → name in words 1–2, program 3–4, mode 5–6, state in word 7 with the isolation class
-  /// asked for from bit 8 and the one in effect from bit 16.
+  /// asked for (3: auto) from bit 8, the one in effect from bit 16 and its `IsolationMechanism` from bit 24.
   case service = 2
   /// Remark of the caller's service in words 1…7, shown by `services`.
   case remark = 3
@@ -74,6 +74,28 @@ public enum Program {
 
   /// Asks the registry; the reply is in `message`.
   public static func ask(_ message: inout Message) throws(SystemError) { try registry(&message) }
+}
+
+extension IsolationMechanism {
+  public var name: StaticString {
+    switch self {
+    case .best: "the best mechanism"
+    case .userMode: "page tables in user mode"
+    case .protectionKeys: "protection keys"
+    case .pageTable: "page table in ring 0"
+    case .none: "nothing (the kernel's domain)"
+    }
+  }
+  /// For columns.
+  public var shortName: StaticString {
+    switch self {
+    case .best: "best"
+    case .userMode: "user"
+    case .protectionKeys: "keys"
+    case .pageTable: "table"
+    case .none: "none"
+    }
+  }
 }
 
 extension SystemError {

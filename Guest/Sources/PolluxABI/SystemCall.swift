@@ -154,7 +154,7 @@ public enum SystemCall: UInt64, Sendable {
   // MARK: Isolation classes (HongMeng §4.2)
 
   /// `(root, name, name length, mechanism)` → process. A domain in kernel space, as `processCreate` makes a process in user space. An
-  /// `IsolationMechanism`; `.best` is the one of class IC1 that works here. `unsupported` if that mechanism does not,
+  /// `IsolationMechanism`; `.best` is the one of class IC1 that works here. `unsupported` if that mechanism does not, or the other one is in use,
   /// `tableFull` if all windows or keys are taken. Until its first thread is created, memory can be mapped executable into it.
   case domainCreate = 70
   /// `(process, address)` → 0. Adds to the domain's control-flow entry table: threads and calls enter it at these addresses

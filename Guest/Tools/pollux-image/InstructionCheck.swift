@@ -2,12 +2,19 @@
 //
 // - vector, MMX and x87 state: the kernel neither saves nor restores it on entry;
 // - what the ring-0 emulation of a software KVM host cannot execute, or executes wrongly (lzcnt, tzcnt);
-// - memory below the stack pointer: interrupts push there.
+// - memory below the stack pointer: interrupts push there;
+// - in services for kernel space (HongMeng §4.2) also what only the kernel may do there: privileged instructions, and those that
+//   change interrupts, segments or the rights of protection keys.
 
 /// Reads a disassembly line by line and collects findings.
 struct InstructionCheck {
   private(set) var findings: [String] = []
   private(set) var instructions = 0
+  /// The code is a service, not the kernel.
+  private let isService: Bool
+
+  init(isService: Bool = false) { self.isService = isService }
+
   private var function = ""
   /// Bytes pushed and reserved since the function's entry, where known, and the same when RBP was set to RSP.
   private var depth = 0
@@ -26,6 +33,14 @@ struct InstructionCheck {
     "invpcid", "monitor", "mwait", "verr", "verw", "lar", "lsl", "clwb", "vmcall", "vmmcall", "ldmxcsr", "stmxcsr",
     "emms", "fwait", "wait", "sysenter", "sysexit", "syscall",
   ]
+
+  private static let privileged: Set<String> = [
+    "wrmsr", "rdmsr", "lgdt", "lidt", "lldt", "ltr", "lmsw", "clts", "invlpg", "invd", "wbinvd", "in", "out", "ins",
+    "outs", "insb", "insl", "outsb", "outsl", "cli", "sti", "hlt", "iret", "sysret", "swapgs", "popf", "lss", "lfs",
+    "lgs", "ljmp", "lcall", "lret", "str", "sgdt", "sidt", "sldt", "smsw", "wrfsbase", "wrgsbase", "rdfsbase",
+    "rdgsbase", "rsm",
+  ]
+
   mutating func read(_ line: String) {
     if line.hasSuffix(">:"), let open = line.firstIndex(of: "<") {
       function = String(line[line.index(after: open)...].dropLast(2))
@@ -48,7 +63,7 @@ struct InstructionCheck {
     // Without the disassembler's comment.
     let operands = words.dropFirst().prefix { !$0.hasPrefix("#") }.joined(separator: " ")
     // Compilers fill the space behind a function with int3.
-    let isFiller = operation == "int3" && endsFlow
+    let isFiller = operation == "int3" && (endsFlow || isService)
     if !isFiller { judge(operation, operands, line) }
     track(operation, operands)
     endsFlow = isFiller || ["ret", "jmp", "ud2", "iret", "call"].contains(where: operation.hasPrefix)
@@ -61,6 +76,13 @@ struct InstructionCheck {
     }
     if Self.refused.contains(operation) || Self.refused.contains(stem("bwlq")) {
       report("not executable in emulated ring 0", line)
+    }
+    if isService {
+      if Self.privileged.contains(operation) || Self.privileged.contains(stem("bwlq")) { report("privileged", line) }
+      let segments = ["%ds", "%es", "%ss", "%fs", "%gs"]
+      if ["%cr", "%db", "%dr"].contains(where: operands.contains) || segments.contains(where: operands.hasSuffix) {
+        report("control or segment register", line)
+      }
     }
     let saves = operation == "fxsave64" || operation == "fxrstor64"
     if (operation.first == "f" && !saves)

@@ -1,5 +1,6 @@
 // The build tool of the guest image: `archive OUT NAME=FILE…` packs the boot archive, `check` reads the disassembly of the
-// kernel on standard input and fails on instructions that it must not contain.
+// kernel on standard input and fails on instructions that it must not contain; `check-service FILE` does so for a service for
+// kernel space, whose bytes it checks too.
 import Glibc
 
 func complain(_ message: String) {
@@ -48,6 +49,14 @@ case "check":
   for finding in findings { complain("kernel: \(finding)") }
   guard check.instructions > 0 else { fail("no disassembly on standard input") }
   if !findings.isEmpty { fail("the kernel contains \(findings.count) instructions that it must not") }
+case "check-service":
+  guard let file = arguments.dropFirst().first else { fail("usage: check-service FILE <DISASSEMBLY") }
+  var check = InstructionCheck(isService: true)
+  while let line = readLine() { check.read(line) }
+  guard check.instructions > 0 else { fail("no disassembly on standard input") }
+  let findings = check.findings + ByteCheck(contents(of: file)).findings
+  for finding in findings { complain("\(file): \(finding)") }
+  if !findings.isEmpty { fail("not fit for kernel space: \(findings.count) findings") }
 default:
-  fail("usage: pollux-image archive OUT NAME=FILE… | check <DISASSEMBLY")
+  fail("usage: pollux-image archive OUT NAME=FILE… | check <DISASSEMBLY | check-service FILE <DISASSEMBLY")
 }

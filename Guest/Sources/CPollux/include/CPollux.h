@@ -4,6 +4,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Where system calls go: the shared entry page, or for services in kernel space the gate (PolluxABI, AddressSpace).
+#ifdef POLLUX_KERNEL_SPACE
+#define POLLUX_ENTRY "0x7dfffffff000"
+#else
+#define POLLUX_ENTRY "0x7efffffff000"
+#endif
+
 #define POLLUX_HIDDEN __attribute__((visibility("hidden")))
 
 /// The registers of a message call (PolluxABI, SystemCall.swift). `target` is RDI, `handle` R15, both ways.
@@ -45,7 +52,7 @@ static inline __attribute__((always_inline)) struct pollux_short_reply pollux_rp
   register uint64_t r9 __asm__("r9") = word4;
   uint64_t number = 128, target = connection;
   __asm__ volatile(
-      "pushq %%rbp\n\txorl %%r15d, %%r15d\n\tmovabsq $0x7efffffff000, %%r11\n\tcall *%%r11\n\tpopq %%rbp"
+      "pushq %%rbp\n\txorl %%r15d, %%r15d\n\tmovabsq $" POLLUX_ENTRY ", %%r11\n\tcall *%%r11\n\tpopq %%rbp"
       : "+a"(number), "+D"(target), "+S"(word0), "+d"(word1), "+r"(r10), "+r"(r8), "+r"(r9)
       :
       : "rbx", "rcx", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
@@ -56,6 +63,9 @@ static inline __attribute__((always_inline)) struct pollux_short_reply pollux_rp
   return reply;
 }
 
+/// The program's first address, as it was linked.
+POLLUX_HIDDEN extern const uint8_t __start[];
+static inline uint64_t pollux_image_start(void) { return (uint64_t)__start; }
 /// Where a new thread begins: calls `pollux_thread_main` with its first argument.
 POLLUX_HIDDEN void pollux_thread_entry(void);
 /// Argument 0 of the program's first thread.
@@ -79,6 +89,8 @@ static inline uint64_t pollux_scale(uint64_t value, uint64_t multiplier, uint64_
   __asm__("divq %2" : "=a"(quotient), "+d"(high) : "r"(divisor), "a"(low) : "cc");
   return quotient;
 }
+// A loop of two instructions, for comparing ring 3 with ring 0.
+static inline void pollux_loop(uint64_t turns) { __asm__ volatile("1: decq %0; jnz 1b" : "+r"(turns)); }
 static inline void pollux_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 
 // 32-bit device registers: one plain `mov` each, which is all that a software KVM emulates.

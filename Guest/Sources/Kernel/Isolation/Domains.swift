@@ -48,11 +48,14 @@ enum Domains {
   static func place(_ process: Reference<Process>, _ wanted: IsolationMechanism) throws(SystemError) {
     let mechanism = wanted == .best ? (Walls.keysWork ? .protectionKeys : .pageTable) : wanted
     guard mechanism != .protectionKeys || Walls.keysWork else { throw .unsupported }
+    // The way in and out of domains is of one kind at a time (domain.S).
+    guard mechanism != .pageTable || !Walls.keysAreRaised else { throw .unsupported }
     var taken: UInt64 = 0
     for identifier in 1..<UInt32(PROCESS_LIMIT) {
       guard let other = Objects.process(identifier), other.pointee.space.isDomain, other.pointee.pageTable != 0 else {
         continue
       }
+      guard mechanism != .protectionKeys || !other.pointee.space.isTableDomain else { throw .unsupported }
       taken |= 1 << ((other.pointee.space.start - AddressSpace.serviceStart) / AddressSpace.serviceWindow)
     }
     // The window says the key, so only the first few are for domains under keys.
@@ -82,7 +85,6 @@ enum Domains {
         space.leafBits = Walls.leafBits(window)
         process.pointee.keys = Walls.rights(window)
       } else if Walls.keysWork {
-        try Walls.raiseKeys()
         space.leafBits = Walls.kernelLeafBits
       }
     case .best, .userMode:

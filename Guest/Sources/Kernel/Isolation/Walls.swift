@@ -14,6 +14,7 @@ enum Walls {
   private static let keyShift: UInt64 = 59
 
   static var keysWork: Bool { kernel.pointee.keysWork }
+  static var keysAreRaised: Bool { load64(address_of_domain_keys()) != 0 }
   static var kernelLeafBits: UInt64 { kernelKey << keyShift }
   static func leafBits(_ window: UInt64) -> UInt64 { (firstDomainKey + window) << keyShift }
 
@@ -61,7 +62,7 @@ enum Walls {
 
   /// Puts the kernel's memory under its key, when the first domain is made: until then that would only cost time.
   static func raiseKeys() throws(SystemError) {
-    guard load64(address_of_domain_keys()) == 0 else { return }
+    guard !keysAreRaised else { return }
     guard let table = kernel.pointee.frames.allocate(size: 4096) else { throw .noMemory }
     kernel.pointee.tableFrames += 1
     let memory = DirectMemory()
