@@ -4,7 +4,7 @@ import Testing
 
 struct HandleTableTests {
   private func empty(_ count: Int) -> Arena<HandleEntry> {
-    Arena(count) { _ in HandleEntry(object: 0, kind: .memory, rights: []) }
+    Arena(count) { _ in .free }
   }
   private let memory = HandleEntry(object: 0x1000, kind: .memory, rights: [.read, .grant])
 

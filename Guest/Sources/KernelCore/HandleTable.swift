@@ -30,7 +30,7 @@ extension HandleEntry {
     badge = 0
   }
   /// What a free slot holds.
-  static var free: HandleEntry { HandleEntry() }
+  public static var free: HandleEntry { HandleEntry() }
 }
 
 /// The table of one process: an array of entries in memory that was zero. Handle 0 is never used.
