@@ -111,7 +111,8 @@ enum Matrix {
       }
       if matches {
         let classes = message[7]
-        return (Int(classes >> 8 & 0xff), Int(classes >> 16 & 0xff), "")
+        let mechanism = IsolationMechanism(rawValue: classes >> 24 & 0xff) ?? .userMode
+        return (Int(classes >> 8 & 0xff), Int(classes >> 16 & 0xff), FigureName(mechanism.name))
       }
       index += 1
     }
