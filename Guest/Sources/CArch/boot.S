@@ -2,6 +2,10 @@
 // nothing runs here (docs/platform.md, "Boot contract").
 #include "include/layout.h"
 
+    .globl boot_entry32, boot_entry64, idt_pointer, kernel_gdt, gdt_pointer, task_states, domain_stack_base
+    .globl domain_keys, boot_pml4, kernel_pml4, image_pd, direct_pdpt, shared_pt, service_pd, service_pt, info_page
+    .globl entry_page, cpu_blocks, clock_page
+
 // Page-table entry bits (Intel SDM vol. 3, 4.5), accessed and dirty preset.
 #define P 0x01
 #define W 0x02
@@ -27,7 +31,6 @@
 
     .section .boot, "ax"
     .code32
-    .globl boot_entry32
 boot_entry32:                           // PVH: 32-bit protected mode, paging off, ebx = hvm_start_info
     movl %cr4, %eax
     orl $0x20, %eax                     // PAE
@@ -53,7 +56,6 @@ boot_gdt:
     .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
 
     .code64
-    .globl boot_entry64
 boot_entry64:                           // also Castor's direct entry: long mode, rbx = hvm_start_info
     movl $(boot_pml4 - KERNEL_BASE), %eax
     movq %rax, %cr3
@@ -80,25 +82,21 @@ boot_high:
 
     .section .rodata.tables, "a"
     .balign 16
-    .globl idt_pointer
 idt_pointer:
     .word 4095
     .quad interrupt_gates
 
     .section .data.tables, "aw"
     .balign 16
-    .globl kernel_gdt
 kernel_gdt:                             // null, kernel code, kernel data, user data, user code, task state of each CPU
     .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff
     .skip 16 * CPU_LIMIT
 gdt_end:
     .balign 16
-    .globl gdt_pointer
 gdt_pointer:
     .word gdt_end - kernel_gdt - 1
     .quad kernel_gdt
     .balign 16
-    .globl task_states, domain_stack_base, domain_keys
 task_states:                            // of each CPU, Kernel/Architecture/Processor.swift
     .skip TASK_SIZE * CPU_LIMIT
 domain_stack_base:                      // so that a CPU's task selector · 256 leads to the end of its stack
@@ -107,7 +105,6 @@ domain_keys:                            // domains are held by protection keys (
     .quad 0
 
     .balign 4096
-    .globl boot_pml4
 boot_pml4:                              // with the identity map of the first 2 MiB, for changing mode only
     .quad identity_pdpt - KERNEL_BASE + TABLE
     .skip 252 * 8
@@ -115,7 +112,6 @@ boot_pml4:                              // with the identity map of the first 2 
     .quad direct_pdpt - KERNEL_BASE + TABLE
     .quad image_pdpt - KERNEL_BASE + TABLE
     .skip 256 * 8
-    .globl kernel_pml4
 kernel_pml4:                            // the template of every address space
     .skip 252 * 8
     .quad 0                                         // services in kernel space (Isolation/Walls.swift)
@@ -132,14 +128,12 @@ identity_pd:
 image_pdpt:
     .quad image_pd - KERNEL_BASE + TABLE
     .skip 511 * 8
-    .globl image_pd
 image_pd:
     .quad 0
     .quad 0x200000 + P + AD + PS + G                // text: read, execute
     .quad 0x400000 + P + AD + PS + G + NX           // read-only data
     .quad 0x600000 + P + W + AD + PS + G + NX       // data
     .skip 508 * 8
-    .globl direct_pdpt
 direct_pdpt:                            // 4 GiB here; the rest is added when RAM lies above
     .quad direct_pd - KERNEL_BASE + TABLE
     .quad direct_pd - KERNEL_BASE + 0x1000 + TABLE
@@ -164,17 +158,14 @@ shared_pdpt:
 shared_pd:
     .skip 511 * 8
     .quad shared_pt - KERNEL_BASE + TABLE + U
-    .globl shared_pt
 shared_pt:
     .skip 509 * 8
     .quad 0                                         // clock page, mapped when it is enabled
     .quad info_page - KERNEL_BASE + P + U + AD + NX
     .quad entry_page - KERNEL_BASE + P + U + AD
-    .globl service_pd
 service_pd:                             // at the top of kernel space what the shared pages are to programs
     .skip 511 * 8
     .quad service_pt - KERNEL_BASE + TABLE
-    .globl service_pt
 service_pt:
     .skip 509 * 8
     .quad 0                                         // clock page
@@ -185,10 +176,8 @@ gate_page:                              // what domains call: the only address o
     .quad domain_gate
     .byte 0x41, 0xff, 0xe3                              // jmpq *%r11
     .fill 4096 - 13, 1, 0xcc
-    .globl info_page
 info_page:
     .skip 4096
-    .globl entry_page
 entry_page:                             // what programs call; SYSCALL takes the place of int $4 if the probe finds it
     .byte 0xcd, SYSTEM_CALL_VECTOR, 0xc3                // int $4; ret
     .fill ENTRY_PROBE_OFFSET - 3, 1, 0xcc
@@ -197,11 +186,9 @@ entry_page:                             // what programs call; SYSCALL takes the
 
     .section .bss.aligned, "aw", @nobits
     .balign CPU_SIZE
-    .globl cpu_blocks
 cpu_blocks:
     .skip CPU_SIZE * CPU_LIMIT
     .balign 4096
-    .globl clock_page
 clock_page:
     .skip 4096
 

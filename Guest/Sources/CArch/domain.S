@@ -8,6 +8,9 @@
 #include "include/layout.h"
 #include "registers.h"
 
+    .globl trap_common, domain_gate, resume_domain, domain_keys_write, keys_try, control4_try, trap_tried
+    .globl domain_stacks
+
 .macro open_keys                        // PKRS = 0: everything
     movl $PKRS, %ecx
     xorl %eax, %eax
@@ -17,7 +20,6 @@
 
     .section .text.domain, "ax"
     .balign 4096
-    .globl trap_common
 trap_common:
     push_registers
     testb $3, FRAME_CS(%rsp)
@@ -49,7 +51,6 @@ trap_common:
     jmp trap_user
 
 // Where a domain's system calls arrive, through the gate page: RSP = its stack with the return address. RCX and R11 are free.
-    .globl domain_gate
 domain_gate:
     cli
     cmpl $RPC_RETURN, %eax              // the end of a call returns nowhere in the domain
@@ -90,7 +91,6 @@ domain_gate:
     movq %r11, TASK_STACK(%rcx)
     jmp system_call_common
 
-    .globl resume_domain
 resume_domain:                          // RAX = a thread in kernel space
     movq THREAD_CPU(%rax), %rbx
     movq THREAD_PROCESS(%rax), %rdx
@@ -110,7 +110,6 @@ resume_domain:                          // RAX = a thread in kernel space
     movl %eax, TASK_KEYS(%rbp)
     movl $PKRS, %ecx
     xorl %edx, %edx
-    .globl domain_keys_write
 domain_keys_write:
     wrmsr
     strq %rcx                           // a wild jump to the instruction above has set no more rights than this CPU's domain has
@@ -128,7 +127,6 @@ domain_keys_write:
     iretq
 
 // Whether protection keys work, by trying: RDI = an address, RSI = PKRS. → the error code of the page fault, or 0.
-    .globl keys_try
 keys_try:
     movl $PKRS, %ecx
     movl %esi, %eax
@@ -141,7 +139,6 @@ keys_tried:
     movl %esi, %eax
     ret
 // Sets bits of CR4. → whether the processor has them.
-    .globl control4_try
 control4_try:
     movq %cr4, %rax
     orq %rdi, %rax
@@ -152,7 +149,6 @@ control4_tried:
     xorl %eax, %eax
     ret
 // RDI = frame of a fault in ring 0. If one of the two above tried something, that is its result; otherwise returns.
-    .globl trap_tried
 trap_tried:
     movq FRAME_RIP(%rdi), %rax
     leaq keys_try(%rip), %rcx
@@ -170,7 +166,6 @@ trap_tried:
 
     .section .bss.aligned, "aw", @nobits
     .balign 4096
-    .globl domain_stacks
 domain_stacks:                          // of interrupts in domains, a page a CPU
     .skip CPU_LIMIT * 4096
 

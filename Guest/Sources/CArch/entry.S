@@ -7,6 +7,10 @@
 #include "include/layout.h"
 #include "registers.h"
 
+    .globl trap_user, system_call_interrupt, system_call_entry, system_call_common, enter_frame, enter_idle
+    .globl trap_in_kernel, acquire_kernel, probe_entry, trampoline_start, trampoline_end, load_tables, smp_active
+    .globl kernel_lock, kernel_state, thread_table, process_table, kernel_log
+
 .macro rpc_frame vector                 // RSP = thread
     addq $FRAME_SIZE, %rsp
     pushq $USER_SS
@@ -34,13 +38,11 @@
 .endm
 
     .text
-    .globl trap_user
 trap_user:                              // behind trap_common in domain.S: from ring 3, or from a domain and all is as if
     enter_kernel
     call kernel_trap
     jmp leave_kernel
 
-    .globl system_call_interrupt
 system_call_interrupt:                  // int $4: the processor has pushed SS, RSP, RFLAGS, CS and RIP
     testb %al, %al
     js rpc_interrupt
@@ -57,7 +59,6 @@ rpc_interrupt:
     subq $FRAME_RIP, %rsp
     jmp rpc
 
-    .globl system_call_entry
 system_call_entry:                      // SYSCALL: RCX = RIP, R11 = RFLAGS
     testb %al, %al
     js rpc_system_call
@@ -74,7 +75,6 @@ plain_system_call:
     pushq $0
     pushq $SYSTEM_CALL_VECTOR
     swapgs
-    .globl system_call_common
 system_call_common:                     // no other way leads here than from ring 3
     push_registers
     enter_kernel
@@ -203,12 +203,10 @@ rpc_after:                              // RDI = stack that lost its place, bit 
     call kernel_rpc_after
     jmp leave_kernel
 
-    .globl enter_frame
 enter_frame:
     movq %rdi, %rax
     jmp resume
 
-    .globl enter_idle
 enter_idle:
     leaq CPU_SIZE(%rdi), %rsp
 idle:                                   // RSP = end of the CPU's stack
@@ -220,7 +218,6 @@ idle_wait:
     jmp idle_wait
 idle_end:
 
-    .globl trap_in_kernel
 trap_in_kernel:                         // an interrupt while idle, or a fault of the kernel itself
     movq %rsp, %rdi
     strq %rsi
@@ -254,7 +251,6 @@ trap_in_kernel:                         // an interrupt while idle, or a fault o
 
 // Takes the big kernel lock; keeps RDI and RSI. While it waits it answers requests to forget translations, since the CPU that
 // asks holds the lock until all have answered.
-    .globl acquire_kernel
 acquire_kernel:
     lock btsl $0, kernel_lock(%rip)
     jnc 3f
@@ -270,7 +266,6 @@ acquire_kernel:
 3:  ret
 
 // Where SYSCALL lands during the boot probe. In ring 0: it works. In ring 3 (software KVM) this faults.
-    .globl probe_entry
 probe_entry:
     leaq cpu_blocks + CPU_SIZE(%rip), %rsp
     movl $2, %edi
@@ -286,7 +281,6 @@ hot_calls:                              // Kernel/Calls/HotCalls.swift
 // Application processors: real mode at TRAMPOLINE to the kernel (Intel SDM vol. 3, 9.4 and 10.8.5).
     .section .rodata.trampoline, "a"
     .balign 16
-    .globl trampoline_start
 trampoline_start:
     .code16
     cli
@@ -322,7 +316,6 @@ trampoline_gdt:
 trampoline_gdt_pointer:
     .word 31
     .long TRAMPOLINE + trampoline_gdt - trampoline_start
-    .globl trampoline_end
 trampoline_end:
 
     .text
@@ -352,7 +345,6 @@ processor_high:
     jmp 2b
 
 // Loads the kernel's address space and descriptor tables. Keeps RAX, RBX, RSP and what System V keeps.
-    .globl load_tables
 load_tables:
     leaq kernel_pml4(%rip), %rcx
     movabsq $KERNEL_BASE, %rdx
@@ -377,11 +369,9 @@ load_tables:
     iretq                               // reloads CS and SS; lretq is not to be had in emulated ring 0
 
     .data
-    .globl smp_active
 smp_active:
     .byte 0
     .balign 64
-    .globl kernel_lock
 kernel_lock:
     .long 0
     .balign 64
@@ -390,16 +380,12 @@ processors_started:
 
     .section .bss.aligned, "aw", @nobits
     .balign 4096
-    .globl kernel_state
 kernel_state:
     .skip 0x4000
-    .globl thread_table
 thread_table:
     .skip 8 * THREAD_LIMIT
-    .globl process_table
 process_table:
     .skip 8 * PROCESS_LIMIT
-    .globl kernel_log
 kernel_log:
     .skip LOG_SIZE
 
