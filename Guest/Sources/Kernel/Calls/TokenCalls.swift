@@ -120,6 +120,8 @@ struct KernelTokens: TokenHost {
   }
 
   func map(_ node: Reference<TokenNode>) -> Bool {
+    // A domain that shares the kernel's address space has no slot of its own for tokens.
+    guard !holder(node).pointee.space.sharesKernel else { return false }
     var source = SpaceSource(process: holder(node))
     do throws(PageTableError) {
       try PageTable(memory: DirectMemory(), root: holder(node).pointee.pageTable).map(
