@@ -107,5 +107,9 @@ let package = Package(
         name: "KernelCore", dependencies: ["PolluxABI"], path: "Guest/Sources/KernelCore", swiftSettings: strict),
       .testTarget(
         name: "KernelCoreTests", dependencies: ["KernelCore", "PolluxABI"], swiftSettings: strict),
+      .target(
+        name: "MemoryBooks", dependencies: ["PolluxABI"], path: "Guest/Sources/MemoryBooks", swiftSettings: strict),
+      .testTarget(
+        name: "MemoryBooksTests", dependencies: ["KernelCore", "MemoryBooks", "PolluxABI"], swiftSettings: strict),
     ]
 )

@@ -77,6 +77,7 @@ let package = Package(
     userModule("BlockInterface", ["DriverVirtqueue"]),
 
     userModule("BenchmarkCore", ["BootFormats"]),
+    userModule("MemoryBooks", ["PolluxABI"]),
 
     // The runtime of programs.
     .target(name: "CPollux", cSettings: c(userMachine)),

@@ -20,6 +20,8 @@ struct KernelState {
   var interrupts: UInt64
   var systemCalls: UInt64
   var pageFaults: UInt64
+  /// Guest-physical address of the page of zeros that read faults map; 0: none yet.
+  var zeroPage: UInt64
   /// Frames for page tables and handle tables.
   var tableFrames: UInt64
   /// Protection keys do what they should; the top-level entry of the entry area, or 0 (Isolation/Walls.swift).

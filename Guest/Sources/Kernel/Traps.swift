@@ -41,6 +41,10 @@ private func interrupt(_ vector: UInt8, _ processor: Reference<Processor>) {
 }
 
 private func exception(_ vector: UInt8, _ thread: Reference<Thread>, _ processor: Reference<Processor>) {
+  if vector == 14 {
+    kernel.pointee.pageFaults &+= 1
+    if Paging.fault(thread) { return }
+  }
   if vector == 2 { return }
   if kernel.pointee.isProbing {
     // The boot probe: SYSCALL did not enter ring 0 but landed on LSTAR in ring 3, or is no instruction here.
@@ -52,7 +56,6 @@ private func exception(_ vector: UInt8, _ thread: Reference<Thread>, _ processor
     debug_trap(0x604, thread.framePointer, UInt32(vector))
     return
   }
-  if vector == 14 { kernel.pointee.pageFaults &+= 1 }
   Report.fault(thread, vector)
   Objects.end(thread.pointee.process, status: .faulted(vector: vector), on: processor)
 }

@@ -31,7 +31,7 @@ public enum PageTableError: Error, Equatable {
 public struct PageTable<Memory: PhysicalMemory> {
   public static var pageSize: UInt64 { 4096 }
   public static var largeSize: UInt64 { 1 << 21 }
-  private let memory: Memory
+  let memory: Memory
   /// Guest-physical address of the top table.
   public let root: UInt64
 
@@ -45,7 +45,7 @@ public struct PageTable<Memory: PhysicalMemory> {
   }
 
   /// Address of the entry for `address` at `level` (0: 4 KiB, 1: 2 MiB), making tables on the way.
-  private func entryMaking<Source: TableSource>(
+  func entryMaking<Source: TableSource>(
     _ address: UInt64, level: Int, source: inout Source
   ) throws(PageTableError) -> UInt64 {
     var table = root
@@ -163,7 +163,7 @@ public struct PageTable<Memory: PhysicalMemory> {
     }
   }
 
-  private func forEachLeaf(_ address: UInt64, size: UInt64, _ body: (UInt64, UInt64) -> Void) {
+  func forEachLeaf(_ address: UInt64, size: UInt64, _ body: (UInt64, UInt64) -> Void) {
     var at = address
     let end = address + size
     while at < end {

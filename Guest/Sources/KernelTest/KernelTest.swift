@@ -25,6 +25,7 @@ import Synchronization
     faults(&checks)
     ends(&checks)
     log(&checks)
+    PagingTests.run(&checks)
     leaks(&checks)
     RpcTests.run(&checks)
     costs(&checks)

@@ -222,6 +222,30 @@ public enum SystemCall: UInt64, Sendable {
   /// no call.
   case rpcReturn = 129
 
+  // MARK: Paging, for a memory manager (HongMeng §4.5); `process` needs the right `manage`
+
+  /// `(memory of one page, memory)` → pager handle. The page holds the pool and the OPLog (`PagerPage`), the other object the
+  /// pages that they name.
+  case pagerCreate = 90
+  /// `(pager)` → how many pages were left in the pool: the last entries before its tail. They are the manager's again.
+  case pagerTakeBack = 91
+  /// `(process, pager, address, size, mode)` → 0. Mode: `Protection`, also none, and `RegionMode`. `exists` where something is.
+  case regionCreate = 92
+  /// `(process, address, size, keep)` → 0. Takes the pages of a range out of its address space, and with `keep` = 0 the
+  /// regions.
+  case regionRemove = 93
+  /// `(process, address, size, mode)` → 0. `notFound` if regions do not cover the range.
+  case regionProtect = 94
+  /// `(process, other process, address, size)` → address it came to: do it again from there. The pages of the range are
+  /// mapped at the same addresses of the other process and are shared from now on: a write gets a copy. Appends a record
+  /// to the log of the region, in which the range must lie; `tableFull` if that is full.
+  case regionShare = 95
+  /// `(process, address, page, mode, expected)` → 0. Maps a page of the region's pager's memory, or `PageMode.zeroPage` or
+  /// `.nothing`, if at the address is what is expected; else `exists`. Mode: `PageMode`.
+  case pageMap = 96
+  /// `(process, address, size)` → 0. Makes page tables for the range (at most 128 MiB), so that faults there need none.
+  case tablesPrepare = 97
+
   /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
   public static let notificationBadge: Int64 = 1 << 62
   /// The deadline that never comes.
@@ -280,6 +304,7 @@ public enum ObjectKind: UInt8, Sendable {
   case service = 8
   case connection = 9
   case token = 10
+  case pager = 12
 }
 
 /// What a holder of a handle may do with the object. The meaning of the low bits depends on the kind.

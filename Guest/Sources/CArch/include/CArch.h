@@ -115,6 +115,9 @@ INLINE void or64(uint64_t address, uint64_t bits) {
 INLINE void copy_bytes(uint64_t to, uint64_t from, uint64_t count) {
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
 }
+INLINE void copy_words(uint64_t to, uint64_t from, uint64_t count) {
+  __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
 INLINE void clear_words(uint64_t address, uint64_t count) {
   __asm__ volatile("rep stosq" : "+D"(address), "+c"(count) : "a"(0L) : "memory");
 }

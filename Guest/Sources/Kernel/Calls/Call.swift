@@ -133,6 +133,14 @@ struct Call {
     case .rpcReturn: return try rpcReturn()
     case .rpcCancel: return try rpcCancel()
     case .serviceQuery: return try serviceQuery()
+    case .pagerCreate: return try pagerCreate()
+    case .pagerTakeBack: return try pagerTakeBack()
+    case .regionCreate: return try regionCreate()
+    case .regionRemove: return try regionRemove()
+    case .regionProtect: return try regionProtect()
+    case .regionShare: return try regionShare()
+    case .pageMap: return try pageMap()
+    case .tablesPrepare: return try tablesPrepare()
     }
   }
 }

@@ -25,9 +25,12 @@ struct UserBytes {
     let rights = PageEntry.present | level | (forWriting ? PageEntry.write : 0)
     let table = PageTable(memory: DirectMemory(), root: process.pointee.pageTable)
     // Device memory must not be touched by copies.
-    guard let physical = table.translate(at, rights: rights), kernel.pointee.isMemory(physical) else {
-      throw .badAddress
+    var translated = table.translate(at, rights: rights)
+    // A page that is not there yet comes as on a fault.
+    if translated == nil, Paging.resolve(process, at, write: forWriting) {
+      translated = table.translate(at, rights: rights)
     }
+    guard let physical = translated, kernel.pointee.isMemory(physical) else { throw .badAddress }
     return (DirectMemory.address(physical), min(count - offset, 4096 - (at & 4095)))
   }
 
@@ -100,7 +103,7 @@ extension Call {
     return bits
   }
 
-  private func checkedRange(
+  func checkedRange(
     _ address: UInt64, _ size: UInt64, in process: Reference<Process>
   ) throws(SystemError) {
     guard address & 4095 == 0, size & 4095 == 0, size > 0 else { throw .badArgument }
@@ -139,6 +142,7 @@ extension Call {
   func memoryUnmap() throws(SystemError) -> Int64 {
     let target = try target(first)
     try checkedRange(second, third, in: target)
+    guard !Paging.overlaps(target, second, third) else { throw .denied }
     guard Mappings.unmap(target, second, size: third) else { throw .noMemory }
     return 0
   }
@@ -146,6 +150,7 @@ extension Call {
   func memoryProtect() throws(SystemError) -> Int64 {
     let target = try target(first)
     try checkedRange(second, third, in: target)
+    guard !Paging.overlaps(target, second, third) else { throw .denied }
     let protection = try checkedProtection(fourth, in: target)
     guard
       target.pointee.regions.allows(UInt8(truncatingIfNeeded: protection.rawValue), start: second, end: second + third)
@@ -179,7 +184,9 @@ enum Mappings {
     _ process: Reference<Process>, _ memory: Reference<MemoryObject>, at address: UInt64, physical: UInt64,
     size: UInt64, access: (now: Protection, maximum: UInt8)
   ) throws(SystemError) {
-    guard !process.pointee.regions.overlaps(start: address, end: address + size) else { throw .exists }
+    guard !process.pointee.regions.overlaps(start: address, end: address + size),
+      !Paging.overlaps(process, address, size)
+    else { throw .exists }
     var source = SpaceSource(process: process)
     let region = Region(start: address, end: address + size, object: memory.address, maximum: access.maximum)
     guard process.pointee.regions.insert(region, source: &source) else { throw .noMemory }

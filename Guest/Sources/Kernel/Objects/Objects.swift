@@ -21,6 +21,7 @@ enum Objects {
     case .token: Reference<TokenObject>(trusted: entry.object).pointee.references += 1
     case .service: Reference<Service>(trusted: entry.object).pointee.references += 1
     case .connection: Reference<Connection>(trusted: entry.object).pointee.references += 1
+    case .pager: Reference<Pager>(trusted: entry.object).pointee.references += 1
     case .root, nil: break
     }
   }
@@ -47,6 +48,7 @@ enum Objects {
       // A call on another processor may have read the handle just before it was removed.
       Scheduler.stopOthers()
       release(connection: Reference(trusted: entry.object))
+    case .pager: release(pager: Reference(trusted: entry.object))
     case .root, nil: break
     }
   }
@@ -175,7 +177,7 @@ enum Objects {
         Process(
           pageTable: root, handles: handles, keys: 0, space: ProcessSpace(), identifier: identifier, parent: parent,
           references: 1, threadCount: 0, status: 0, hasEnded: false, isEnding: false, tableFrames: 2,
-          handleFrame: handleFrame, watches: nil, name: name, processorTime: 0, memoryBytes: 0))
+          handleFrame: handleFrame, watches: nil, paging: nil, name: name, processorTime: 0, memoryBytes: 0))
     } catch {
       kernel.pointee.frames.release(root, size: 4096)
       kernel.pointee.frames.release(handleFrame, size: 4096)
@@ -241,6 +243,7 @@ enum Objects {
     _ = process.pointee.regions.remove(start: 0, end: .max, source: &source)
     PageTable(memory: DirectMemory(), root: root).destroy(slots: 253, source: &source)
     source.releaseTable(process.pointee.handleFrame)
+    Paging.end(process)
     while let watch = process.pointee.watches {
       process.pointee.watches = watch.pointee.next
       watch.pointee.notification.signal(watch.pointee.bits)

@@ -30,6 +30,8 @@ struct Process {
   /// Services of this process.
   var services = Queue<ServiceLinks>()
   var watches: Reference<Watch>?
+  /// Its paged regions, if a memory manager made any.
+  var paging: Reference<PagedSpace>?
   var name: (UInt64, UInt64, UInt64, UInt64)
   /// Of threads that have ended.
   var processorTime: UInt64
