@@ -168,6 +168,33 @@ extension PageTable {
     }
   }
 
+  /// Puts a page (by number from `base`, `PageMode.zeroPage` or `.nothing`) at an address whose table exists, if what is there is
+  /// what is expected. The entry that was there; nil: nothing was changed.
+  public func replace(
+    _ address: UInt64, region: PagedRegion?, page: UInt64, mode: UInt64, expected: UInt64, base: UInt64, zero: UInt64
+  ) -> UInt64? {
+    guard let region, let slot = smallSlot(address) else { return nil }
+    let entry = memory.load(slot)
+    let frame = entry & PageEntry.addressMask
+    switch expected {
+    case PageMode.anything: break
+    case PageMode.nothing: guard entry == 0 else { return nil }
+    case PageMode.zeroPage: guard entry != 0, frame == zero else { return nil }
+    default: guard entry != 0, frame == base &+ expected &* 4096 else { return nil }
+    }
+    if page == PageMode.nothing {
+      memory.store(slot, 0)
+      return entry
+    }
+    let isShared = page == PageMode.zeroPage || mode & PageMode.shared != 0
+    var bits = PageEntry.present | PageEntry.accessedDirty | (isShared ? PageEntry.shared : 0)
+    if region.mode & Protection.read.rawValue != 0 { bits |= PageEntry.user }
+    if region.mode & mode & Protection.write.rawValue != 0, !isShared { bits |= PageEntry.write }
+    if region.mode & Protection.execute.rawValue == 0 { bits |= PageEntry.noExecute }
+    memory.store(slot, (page == PageMode.zeroPage ? zero : base + page * 4096) | bits)
+    return entry
+  }
+
   /// Makes the tables for a range, so that faults there need none.
   public func prepare<Source: TableSource>(
     _ start: UInt64, end: UInt64, source: inout Source

@@ -62,10 +62,10 @@ public enum RegionMode {
 
 /// How `pageMap` maps a page.
 public enum PageMode {
-  /// Writable.
-  public static let write: UInt64 = 1
   /// Shared: copied when it is written.
-  public static let shared: UInt64 = 2
+  public static let shared: UInt64 = 1
+  /// Writable; the bit of `Protection.write`.
+  public static let write: UInt64 = 2
   /// What `pageMap` expects at an address, besides a page number: nothing mapped, the zero page, or whatever is there.
   public static let nothing: UInt64 = 1 << 32
   public static let zeroPage: UInt64 = 1 << 33

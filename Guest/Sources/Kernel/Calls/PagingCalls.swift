@@ -127,7 +127,6 @@ extension Call {
     guard let region = try Paging.space(target).pointee.map.find(address) else { throw .notFound }
     let rings = Reference<Pager>(trusted: region.pointee.pager).pointee.rings
     let table = PageTable(memory: DirectMemory(), root: target.pointee.pageTable)
-    let zero = kernel.pointee.zeroPage
     guard third < rings.pages || third == PageMode.zeroPage || third == PageMode.nothing, fourth <= 3 else {
       throw .badArgument
     }
@@ -135,28 +134,11 @@ extension Call {
     do throws(PageTableError) { try table.prepare(address, end: address + 4096, source: &source) } catch {
       throw .noMemory
     }
-    guard let slot = table.smallSlot(address) else { throw .exists }
-    let memory = DirectMemory()
-    let entry = memory.load(slot)
-    let present = entry & PageEntry.addressMask
-    let expected =
-      switch fifth {
-      case PageMode.anything: true
-      case PageMode.nothing: entry == 0
-      case PageMode.zeroPage: entry != 0 && present == zero
-      default: fifth < rings.pages && entry != 0 && present == rings.base + fifth * 4096
-      }
-    guard expected else { throw .exists }
-    if third == PageMode.nothing {
-      memory.store(slot, 0)
-    } else {
-      let isZero = third == PageMode.zeroPage
-      var bits = Call.leafFlags(Protection(rawValue: region.pointee.mode & 7), [])
-      if isZero || fourth & PageMode.shared != 0 { bits |= PageEntry.shared }
-      if fourth & PageMode.write == 0 || bits & PageEntry.shared != 0 { bits &= ~PageEntry.write }
-      if region.pointee.mode & Protection.read.rawValue == 0 { bits &= ~PageEntry.user }
-      memory.store(slot, (isZero ? zero : rings.base + third * 4096) | bits)
-    }
+    guard
+      let entry = table.replace(
+        address, region: region.pointee, page: third, mode: fourth, expected: fifth, base: rings.base,
+        zero: kernel.pointee.zeroPage)
+    else { throw .exists }
     if entry != 0 { Paging.forget(address, table.root) }
     return 0
   }
