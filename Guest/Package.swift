@@ -109,6 +109,7 @@ let package = Package(
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
+    program("stress", ["Pollux"], path: "Stress"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]
 )

@@ -19,6 +19,19 @@ struct LoadedProgram {
   private static let stackTop: UInt64 = 0x7000_0000
   private static let stackSize: UInt64 = 64 << 10
   private static let startPage: UInt64 = 0x7100_0000
+  /// Where init fills new memory, one object at a time: the same addresses each time need the same page tables.
+  private static let window: UInt64 = 0x60_0000_0000
+
+  /// Maps all of `memory` there, runs `body` with the mapping, and unmaps it.
+  private static func fill(
+    _ memory: MemoryObject, size: UInt64, _ body: (Mapping) -> Void
+  ) throws(SystemError) {
+    try memory.map(at: window, size: size, [.read, .write])
+    guard let base = UnsafeMutableRawPointer(bitPattern: UInt(window)) else { throw .badAddress }
+    let mapping = Mapping(base: base, size: Int(size))
+    body(mapping)
+    mapping.unmap()
+  }
 
   /// The name of a program's image for kernel space: NAME.kernel.
   static func kernelImage(of program: Bytes, in archive: TapeArchive) -> TapeArchive.File? {
@@ -102,11 +115,11 @@ struct LoadedProgram {
     }
     let memory = try MemoryObject.create(size)
     if segment.contents.count > 0 {
-      let window = try memory.map([.read, .write])
-      // The window is as long as the segment in memory, which is at least as long as its file part.
-      (window.base + Int(inPage)).copyMemory(from: segment.contents.unsafeBase, byteCount: segment.contents.count)
-      if segment.isWritable, let service { relocate(service, segment, window) }
-      window.unmap()
+      try Self.fill(memory, size: size) { window in
+        // The window is as long as the segment in memory, which is at least as long as its file part.
+        (window.base + Int(inPage)).copyMemory(from: segment.contents.unsafeBase, byteCount: segment.contents.count)
+        if segment.isWritable, let service { relocate(service, segment, window) }
+      }
     }
     let protection: Protection =
       segment.isWritable ? [.read, .write] : segment.isExecutable ? [.read, .execute] : .read
@@ -129,15 +142,18 @@ struct LoadedProgram {
   /// Starts the first thread with `block` as its start page.
   func start(_ block: StartBlockBuilder, priority: UInt64) throws(SystemError) {
     let page = try MemoryObject.create(AddressSpace.pageSize)
-    let window = try page.map([.read, .write])
     let contents = block.contents
-    contents.withUnsafeBytes { bytes in
-      if let base = bytes.baseAddress { window.base.copyMemory(from: base, byteCount: min(bytes.count, window.size)) }
+    try Self.fill(page, size: AddressSpace.pageSize) { window in
+      contents.withUnsafeBytes { bytes in
+        if let base = bytes.baseAddress {
+          window.base.copyMemory(from: base, byteCount: min(bytes.count, window.size))
+        }
+      }
     }
-    window.unmap()
     try page.map(in: process.handle, at: base + Self.startPage, size: AddressSpace.pageSize, .read)
     page.handle.close()
-    _ = try process.startThread(
-      entry: entry, stack: base + Self.stackTop, argument: base + Self.startPage, priority: priority)
+    try process.startThread(
+      entry: entry, stack: base + Self.stackTop, argument: base + Self.startPage, priority: priority
+    ).close()
   }
 }

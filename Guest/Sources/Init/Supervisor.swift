@@ -10,7 +10,9 @@ final class Service {
   /// The isolation class asked for and what it got.
   var placement = Placement()
   /// Where clients call; with the rights to call and to grant only.
-  let endpoint: Endpoint
+  var endpoint: Endpoint
+  /// How it is started again; nil for the parts of a driver, which start together.
+  var entry: CompositionEntry?
   /// What it has published for calls by thread migration, with the right to connect.
   var published: Handle?
   var process: Process?
@@ -139,6 +141,11 @@ final class Supervisor {
 
   private func startProgram(_ entry: CompositionEntry) throws(LoadError) {
     let (service, receiver) = try register(entry.name, entry.program, entry.mode)
+    service.entry = entry
+    try startProgram(entry, service, receiver)
+  }
+
+  private func startProgram(_ entry: CompositionEntry, _ service: Service, _ receiver: Handle) throws(LoadError) {
     let program = try load(service)
     do throws(SystemError) {
       var block = try commonStart(service, entry, program.process)
@@ -159,6 +166,21 @@ final class Supervisor {
     _ = block.add(
       "archive", handle: try process.grant(Handle(InitialHandle.archive), [.read]))
     _ = block.add("archive-size", number: Kernel.info(KernelInfo.archiveSize))
+  }
+
+  /// Starts a service again that has ended; its clients have to connect anew.
+  private func restart(_ service: Service) throws(LoadError) {
+    guard let entry = service.entry, service.process == nil else { throw .kernel(.exists) }
+    do throws(SystemError) {
+      let receiver = try Endpoint.create().handle
+      service.endpoint.handle.close()
+      service.endpoint = Endpoint(try receiver.duplicate([.call, .grant]))
+      do throws(LoadError) { try startProgram(entry, service, receiver) } catch {
+        receiver.close()
+        if case .kernel(let reason) = error { throw reason }
+        throw .notFound
+      }
+    } catch { throw .kernel(error) }
   }
 
   // MARK: Block driver: container and twin
@@ -373,6 +395,12 @@ final class Supervisor {
         }
       }
       reply[1] = UInt64(index)
+    case .restart:
+      let service = try service(at: request[1])
+      do throws(LoadError) { try restart(service) } catch {
+        if case .kernel(let reason) = error { throw reason }
+        throw .notFound
+      }
     case .kill:
       guard let process = try service(at: request[1]).process else { throw .notFound }
       try process.kill(code: 137)

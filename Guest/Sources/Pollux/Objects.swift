@@ -113,6 +113,12 @@ public struct Mapping {
   public let size: Int
   public var address: UInt64 { UInt64(UInt(bitPattern: base)) }
 
+  /// A mapping that the caller has made at an address of its own.
+  public init(base: UnsafeMutableRawPointer, size: Int) {
+    self.base = base
+    self.size = size
+  }
+
   public func unmap() {
     do throws(SystemError) { _ = try invoke(.memoryUnmap, 0, address, UInt64(size)) } catch {}
   }

@@ -23,6 +23,8 @@ public enum RegistryCall: UInt64 {
   case publish = 7
   /// Name in words 1…3 → a connection to the service published under it. Word 4: `ConnectionFlags`.
   case open = 8
+  /// Index in word 1 → starts that service again, which has ended.
+  case restart = 15
 }
 
 /// What became of a service.
