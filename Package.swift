@@ -76,6 +76,11 @@ let package = Package(
     + guestLayer("BootFormats", [])
     + guestLayer("DriverVirtqueue", [])
     + guestLayer("BlockInterface", ["DriverVirtqueue"])
+    + [
+      .target(
+        name: "FileInterface", dependencies: ["BootFormats"], path: "Guest/Sources/FileInterface", swiftSettings: strict)
+    ]
+    + guestLayer("TmpFS", ["FileInterface", "BootFormats"])
     + guestLayer("BenchmarkCore", ["BootFormats"])
     + [
       .executableTarget(

@@ -76,6 +76,9 @@ let package = Package(
     userModule("DriverVirtqueue"),
     userModule("BlockInterface", ["DriverVirtqueue"]),
 
+    userModule("FileInterface", ["BootFormats"]),
+    userModule("TmpFS", ["FileInterface", "BootFormats"]),
+
     userModule("BenchmarkCore", ["BootFormats"]),
     userModule("MemoryBooks", ["PolluxABI"]),
 
