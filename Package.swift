@@ -82,6 +82,7 @@ let package = Package(
     ]
     + guestLayer("TmpFS", ["FileInterface", "BootFormats"])
     + guestLayer("BenchmarkCore", ["BootFormats"])
+    + guestLayer("Ext2", ["FileInterface", "BootFormats"])
     + [
       .executableTarget(
         name: "castor-vmm", dependencies: ["Machine", "Configuration", "HostSystem", logging],

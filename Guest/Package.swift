@@ -78,6 +78,7 @@ let package = Package(
 
     userModule("FileInterface", ["BootFormats"]),
     userModule("TmpFS", ["FileInterface", "BootFormats"]),
+    userModule("Ext2", ["FileInterface", "BootFormats"]),
 
     userModule("BenchmarkCore", ["BootFormats"]),
     userModule("MemoryBooks", ["PolluxABI"]),
