@@ -59,7 +59,7 @@ extension RpcTests {
     }
     checks.expect("an urgent caller is not held up by the less urgent", bits == 7 && seen.value(1) == 1)
 
-    checks.expect("a lent priority is given back", visitor() == nil && server.query(.inUse) == 0)
+    checks.expect("a lent priority is given back", visitor() == nil && server.becomes(inUse: 0))
     server.close()
     for handle in [gate, done] { _ = must(.handleClose, handle) }
   }

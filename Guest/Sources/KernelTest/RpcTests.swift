@@ -30,6 +30,15 @@ struct ScriptServer {
     _ = must(.handleGrant, process, connection, UInt64(Rights([.call, .grant]).rawValue), 0)
   }
   func query(_ query: ServiceQuery) -> Int64 { raw(.serviceQuery, service, query.rawValue) }
+  /// Waits up to two seconds until so many stacks are in use: threads that finish without their callers take what time they get.
+  func becomes(inUse count: Int64) -> Bool {
+    let end = deadline(milliseconds: 2000)
+    while query(.inUse) != count {
+      if pollux_time_stamp() > end { return false }
+      _ = raw(.threadSleep, deadline(milliseconds: 1))
+    }
+    return true
+  }
   func close() {
     _ = must(.handleClose, service)
     _ = must(.handleClose, process)
@@ -183,7 +192,7 @@ enum RpcTests {
       bits |= UInt64(result)
     }
     checks.expect("five clients share four stacks", bits == 31)
-    checks.expect("no stack stays in use", a.query(.inUse) == 0 && b.query(.inUse) == 0 && few.query(.inUse) == 0)
+    checks.expect("no stack stays in use", a.becomes(inUse: 0) && b.becomes(inUse: 0) && few.becomes(inUse: 0))
     for server in [a, b, few] { server.close() }
     _ = must(.handleClose, done)
   }
@@ -225,11 +234,11 @@ enum RpcTests {
       _ = raw(.notificationSignal, done, 1)
     }
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("the call is in the last server", b.query(.inUse) == 1 && a.query(.inUse) == 1)
+    checks.expect("the call is in the last server", b.becomes(inUse: 1) && a.becomes(inUse: 1))
     _ = must(.processKill, a.process, 1)
     _ = raw(.notificationWait, done, deadline(milliseconds: 5000))
     checks.expect("the middle's death reaches the client through the last", outcome.value(0) == 1)
-    checks.expect("the last goes on", b.query(.inUse) == 0 && call(b.connect(), script: 0).count == 1)
+    checks.expect("the last goes on", b.becomes(inUse: 0) && call(b.connect(), script: 0).count == 1)
 
     // The client is killed inside the server.
     let c = ScriptServer(code, stacks: 1)
@@ -239,11 +248,11 @@ enum RpcTests {
     _ = must(.handleGrant, client, c.connect(), UInt64(Rights.call.rawValue), 0)
     code.start(client, child_offset_rpc_client(), 0x07)
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("a client waits in the server", c.query(.inUse) == 1)
+    checks.expect("a client waits in the server", c.becomes(inUse: 1))
     _ = must(.processKill, client, 3)
     checks.expect("it ends at once", waitForEnd(client) == .exited(3))
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("its call finishes without it", c.query(.inUse) == 0)
+    checks.expect("its call finishes without it", c.becomes(inUse: 0))
     checks.expect("the server serves others", call(c.connect(), script: 0).count == 1)
     for server in [a, b, c] { server.close() }
     for handle in [client, gate, fill, done] { _ = must(.handleClose, handle) }
@@ -257,14 +266,14 @@ enum RpcTests {
     checks.expect("a call in time", call(toA, script: 0, until: deadline(milliseconds: 1000)).count == 1)
     checks.expect("a call times out", .timedOut, call(toA, script: 0x07, until: deadline(milliseconds: 5)).result)
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("the server finishes without its caller", a.query(.inUse) == 0)
+    checks.expect("the server finishes without its caller", a.becomes(inUse: 0))
     checks.expect(
       "a running server's call times out", .timedOut, call(toA, script: 0x0c, until: deadline(milliseconds: 5)).result)
-    checks.expect("the server runs on", a.query(.inUse) == 1)
+    checks.expect("the server runs on", a.becomes(inUse: 1))
     checks.expect(
       "waiting for a stack times out", .timedOut, call(toA, script: 0, until: deadline(milliseconds: 5)).result)
     _ = must(.processKill, a.process, 1)
-    checks.expect("until it is killed", a.query(.inUse) == 0)
+    checks.expect("until it is killed", a.becomes(inUse: 0))
     a.close()
 
     let b = ScriptServer(code, stacks: 1)
@@ -275,11 +284,11 @@ enum RpcTests {
     _ = raw(.threadSleep, deadline(milliseconds: 5))
     checks.expect("a call can be cancelled", raw(.rpcCancel, thread) == 0)
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("and its caller calls again", b.query(.inUse) == 1)
+    checks.expect("and its caller calls again", b.becomes(inUse: 1))
     _ = must(.processKill, client, 1)
     _ = waitForEnd(client)
     _ = raw(.threadSleep, deadline(milliseconds: 5))
-    checks.expect("nothing stays in the server", b.query(.inUse) == 0)
+    checks.expect("nothing stays in the server", b.becomes(inUse: 0))
     checks.expect("a dead thread's call cannot be cancelled", .notFound, raw(.rpcCancel, thread))
     b.close()
     for handle in [client, thread, gate] { _ = must(.handleClose, handle) }
