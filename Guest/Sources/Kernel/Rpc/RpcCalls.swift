@@ -88,7 +88,7 @@ extension Call {
       guard !connection.pointee.refuses else { throw fail(service, .exhausted) }
       guard StackWaits.canEnd(service, for: thread) else { throw fail(service, .deadlock) }
     } else {
-      StackWaits.settle(service)
+      StackWaits.publish(service)
     }
     if deadline != SystemCall.forever {
       do throws(SystemError) {
@@ -116,7 +116,7 @@ extension Call {
   }
 
   private func fail(_ service: Reference<Service>, _ error: SystemError) -> SystemError {
-    StackWaits.settle(service)
+    StackWaits.publish(service)
     return error
   }
 

@@ -37,9 +37,14 @@ enum StackWaits {
     return connection
   }
 
-  /// The queue of a service has changed.
-  static func settle(_ service: Reference<Service>) {
+  /// What a fast return looks at says again whether somebody waits.
+  @inline(__always) static func publish(_ service: Reference<Service>) {
     service.pointee.waiters = service.pointee.waiting.isEmpty ? 0 : 1
+  }
+
+  /// Somebody has left the queue of a service: nobody may run on at a priority that was lent for him.
+  static func settle(_ service: Reference<Service>) {
+    publish(service)
     var next = service.pointee.activations
     while let activation = next {
       next = activation.pointee.next
@@ -48,7 +53,12 @@ enum StackWaits {
   }
 
   /// A thread runs at its own priority, or that of the most urgent thread that waits for a stack it holds.
-  static func settle(_ thread: Reference<Thread>) {
+  @inline(__always) static func settle(_ thread: Reference<Thread>) {
+    // Waiters lend when they come, so one that runs at its own has been lent nothing more.
+    if thread.pointee.priority != thread.pointee.ownPriority { recompute(thread) }
+  }
+
+  private static func recompute(_ thread: Reference<Thread>) {
     var priority = thread.pointee.ownPriority
     var held = thread.pointee.activation
     while let activation = held {
