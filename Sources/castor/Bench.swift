@@ -7,7 +7,7 @@ import Foundation
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure the guest against the host.",
-    subcommands: [BenchBlock.self, BenchRPC.self, BenchTokens.self, BenchPaging.self])
+    subcommands: [BenchBlock.self, BenchRPC.self, BenchComposition.self, BenchTokens.self, BenchPaging.self])
 }
 
 struct BenchBlock: ParsableCommand {

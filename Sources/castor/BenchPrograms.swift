@@ -88,6 +88,15 @@ struct BenchRPC: ParsableCommand {
   func run() throws { try options.run(.rpc) }
 }
 
+struct BenchComposition: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "composition",
+    abstract: "Measure file system and memory manager split, in one process, and with one cache (Table 3).",
+    discussion: "docs/benchmark.md says what each row means.")
+  @OptionGroup var options: ProgramBenchOptions
+  func run() throws { try options.run(.composition) }
+}
+
 struct BenchTokens: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tokens",

@@ -180,7 +180,11 @@ info_page:
     .skip 4096
 entry_page:                             // what programs call; SYSCALL takes the place of int $4 if the probe finds it
     .byte 0xcd, SYSTEM_CALL_VECTOR, 0xc3                // int $4; ret
-    .fill ENTRY_PROBE_OFFSET - 3, 1, 0xcc
+    .fill FAULT_RETURN_OFFSET - 3, 1, 0xcc
+    .byte 0x48, 0x89, 0xc7                              // where a passed-on fault returns: movq %rax, %rdi
+    .byte 0xb8, 99, 0, 0, 0                             // movl $99, %eax (faultReturn)
+    .byte 0xeb, 0x100 - FAULT_RETURN_OFFSET - 10        // jmp entry_page
+    .fill ENTRY_PROBE_OFFSET - FAULT_RETURN_OFFSET - 10, 1, 0xcc
     .byte 0x0f, 0x05, 0x0f, 0x0b                        // the probe: syscall; ud2
     .fill 4096 - ENTRY_PROBE_OFFSET - 4, 1, 0xcc
 

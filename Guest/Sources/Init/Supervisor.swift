@@ -123,6 +123,8 @@ final class Supervisor {
       "registry", handle: try process.grant(registry.handle, [.call], badge: UInt64(index + 1)))
     // Itself, to show to services, which end what they keep for it when it ends.
     fits = block.add("self", handle: try process.grant(process.handle, [.observe, .grant])) && fits
+    // Itself with all it may do to itself anyway, for the memory manager that it chooses.
+    fits = block.add("process", handle: try process.grant(process.handle, [.manage, .observe, .grant])) && fits
     fits = block.add("name", text: entry.name) && fits
     fits = block.add("mode", text: entry.mode) && fits
     fits = block.add("arguments", text: entry.arguments) && fits

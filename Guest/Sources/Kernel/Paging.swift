@@ -19,6 +19,8 @@ struct PagedSpace {
   var map: AnonymousMap
   /// Guest-physical address of this frame.
   var frame: UInt64
+  /// Whom faults are passed on to that the kernel does not serve.
+  var manager: Reference<Connection>?
 
   static let headSize: UInt64 = 128
   static let regionLimit = Int(4096 - headSize) / MemoryLayout<PagedRegion>.stride
@@ -41,12 +43,15 @@ extension Objects {
 }
 
 enum Paging {
-  /// A page fault of ring 3. False: the fault is not served.
+  /// A page fault of ring 3. False: the fault is not served, nor passed on.
   @inline(__always)
-  static func fault(_ thread: Reference<Thread>) -> Bool {
-    guard thread.pointee.process.pointee.paging != nil else { return false }
+  static func fault(_ thread: Reference<Thread>, _ processor: Reference<Processor>) -> Bool {
+    guard let space = thread.pointee.process.pointee.paging else { return false }
     let error = thread.pointee.frame.error
-    return resolve(thread.pointee.process, fault_address(), write: error & 2 != 0, fetch: error & 16 != 0)
+    let address = fault_address()
+    if resolve(thread.pointee.process, address, write: error & 2 != 0, fetch: error & 16 != 0) { return true }
+    guard let manager = space.pointee.manager else { return false }
+    return PassedFault.pass(address, of: thread, to: manager, processor)
   }
 
   /// Serves a fault of a process, or what would be one if the kernel followed user addresses.
@@ -108,6 +113,7 @@ enum Paging {
   static func end(_ process: Reference<Process>) {
     guard let space = process.pointee.paging else { return }
     process.pointee.paging = nil
+    if let manager = space.pointee.manager { Objects.release(connection: manager) }
     var holders = PagerHolders()
     _ = space.pointee.map.remove(start: 0, end: .max, counts: &holders)
     var source = SpaceSource(process: process)

@@ -43,7 +43,7 @@ private func interrupt(_ vector: UInt8, _ processor: Reference<Processor>) {
 private func exception(_ vector: UInt8, _ thread: Reference<Thread>, _ processor: Reference<Processor>) {
   if vector == 14 {
     kernel.pointee.pageFaults &+= 1
-    if Paging.fault(thread) { return }
+    if Paging.fault(thread, processor) { return }
   }
   if vector == 2 { return }
   if kernel.pointee.isProbing {

@@ -245,6 +245,12 @@ public enum SystemCall: UInt64, Sendable {
   case pageMap = 96
   /// `(process, address, size)` → 0. Makes page tables for the range (at most 128 MiB), so that faults there need none.
   case tablesPrepare = 97
+  /// `(process, connection)` → 0. Faults of the process that the kernel does not serve call the connection from now on, on the
+  /// faulting thread: words 0…2 are the address, the page fault's error code and the instruction. Word 0 of the reply 0: the
+  /// instruction is tried again, else, or if the call fails, the process ends.
+  case pagingAttach = 98
+  /// `(status, decision)`. What follows such a call; not for programs.
+  case faultReturn = 99
 
   /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
   public static let notificationBadge: Int64 = 1 << 62

@@ -63,6 +63,20 @@ struct ProgramBenchmark {
       ])
   }()
 
+  /// File system and memory manager in three compositions (§4.3, Table 3); the first is the baseline.
+  static let composition = ProgramBenchmark(
+    name: "composition", program: "bench-composition",
+    subject: "composition of file system and memory manager (Table 3)",
+    forms: [
+      Form(
+        label: "split",
+        services: [
+          service("files", "file-memory", mode: "files"), service("memory", "file-memory", mode: "memory"),
+        ], arguments: "files=files memory=memory"),
+      Form(label: "separate", services: [service("memory", "file-memory", mode: "separate")]),
+      Form(label: "shared", services: [service("memory", "file-memory", mode: "shared")]),
+    ])
+
   /// Access to kernel objects by address token and by capability (§4.4, Fig. 6).
   static let tokens = ProgramBenchmark(
     name: "tokens", program: "bench-tokens", subject: "access to a kernel object (Figure 6)",

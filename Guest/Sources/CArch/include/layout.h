@@ -64,6 +64,7 @@
 #define SYSTEM_CALL_VECTOR 4
 #define RPC_AFTER_VECTOR 0x104      // no interrupt's: a returned call has something left to do
 #define TRAMPOLINE 0x10000          // where the application processors' real-mode start is copied
+#define FAULT_RETURN_OFFSET 16     // of what follows the call of a passed-on fault, there
 #define ENTRY_PROBE_OFFSET 64      // of the probe's code in the entry page
 #define THREAD_LIMIT 4096
 #define PROCESS_LIMIT 1024

@@ -141,6 +141,8 @@ struct Call {
     case .regionShare: return try regionShare()
     case .pageMap: return try pageMap()
     case .tablesPrepare: return try tablesPrepare()
+    case .pagingAttach: return try pagingAttach()
+    case .faultReturn: return try faultReturn()
     }
   }
 }

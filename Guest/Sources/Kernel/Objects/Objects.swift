@@ -307,6 +307,7 @@ enum Objects {
       Processor.at(index).pointee.floatOwner = nil
     }
     thread.pointee.state = .ended
+    PassedFault.drop(thread, in: nil)
     Tokens.threadEnded(thread)
     let process = thread.pointee.home
     process.pointee.processorTime &+= thread.pointee.processorTime

@@ -54,6 +54,8 @@ struct Thread: Prioritised, Timed {
   var replier: Reference<Process>?
   var processorTime: UInt64
   var switches: UInt64
+  /// What it was doing when its innermost passed-on fault came.
+  var faults: Reference<PassedFault>?
   /// Its page, if it has one (TokenCalls.swift).
   var parameters: Reference<TokenObject>?
 

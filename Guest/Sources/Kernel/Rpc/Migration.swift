@@ -123,6 +123,7 @@ enum Migration {
     thread.pointee.frame.cs = thread.pointee.process.pointee.space.codeSelector
     thread.pointee.frame.ss = thread.pointee.process.pointee.space.stackSelector
     let lives = !activation.pointee.attention.contains(.callerGone)
+    if thread.pointee.faults != nil { PassedFault.drop(thread, in: activation) }
     Windows.close(activation)
     dropSpare(activation.pointee.spare)
     activation.pointee.spare = nil
@@ -209,7 +210,7 @@ enum Migration {
     for index in 0..<kernel.pointee.processorCount where Processor.at(index).pointee.floatOwner == thread {
       thread.saveFloat()
     }
-    copy_bytes(spare.address - Thread.floatSize, thread.address - Thread.floatSize, Thread.floatSize)
+    copy_words(spare.address - Thread.floatSize, thread.address - Thread.floatSize, Thread.floatSize / 8)
     spare.pointee.frame = thread.pointee.frame
     spare.pointee.process = thread.pointee.process
     spare.pointee.activation = thread.pointee.activation
@@ -223,6 +224,7 @@ enum Migration {
       if inside == activation { break }
       member = inside.pointee.previous
     }
+    if thread.pointee.faults != nil { PassedFault.move(thread, to: spare, upTo: activation) }
     thread.pointee.activation = activation.pointee.previous
     thread.pointee.process = activation.pointee.caller ?? thread.pointee.home
     setResult(thread, error)

@@ -77,7 +77,10 @@ extension Call {
 
   /// A call that entry.S could not do by itself, or one with a deadline.
   func rpcCall(deadline: UInt64 = SystemCall.forever) throws(SystemError) -> Int64? {
-    let connection: Reference<Connection> = try object(first, .connection, .call)
+    try rpcCall(through: try object(first, .connection, .call), deadline: deadline)
+  }
+
+  func rpcCall(through connection: Reference<Connection>, deadline: UInt64) throws(SystemError) -> Int64? {
     let service = connection.pointee.service
     guard !service.pointee.isClosed else { throw .peerClosed }
     // Set before stacks are looked for: a return on another processor looks at it after it has given its stack back.

@@ -1,0 +1,39 @@
+// What a memory manager does to other processes' address spaces (HongMeng §4.5): pagers, regions, pages, and the faults passed on to it.
+
+import CPollux
+
+/// A pool and an OPLog, for regions whose pages lie in one memory object. Methods on a process need the right `manage` on it.
+public struct Pager: Sendable {
+  public let handle: Handle
+
+  /// `shared` is one page for the rings (`PagerPage`), `memory` holds the pages that page numbers mean.
+  public static func create(shared: MemoryObject, memory: MemoryObject) throws(SystemError) -> Pager {
+    Pager(handle: Handle(try invoke(.pagerCreate, shared.handle.rawValue, memory.handle.rawValue)))
+  }
+
+  /// Makes a region of `size` bytes at `address`; `mode`: `Protection` and `RegionMode` bits.
+  public func createRegion(
+    in process: Handle, at address: UInt64, size: UInt64, mode: UInt64
+  ) throws(SystemError) {
+    _ = try invoke(.regionCreate, process.rawValue, handle.rawValue, address, size, mode)
+  }
+
+  /// Takes pages out of a range, and unless they are kept the regions too.
+  public static func remove(
+    from process: Handle, at address: UInt64, size: UInt64, keepingRegions: Bool = false
+  ) throws(SystemError) {
+    _ = try invoke(.regionRemove, process.rawValue, address, size, keepingRegions ? 1 : 0)
+  }
+
+  /// Maps a page of the region's memory if at `address` is what is `expected` (`PageMode`).
+  public static func map(
+    in process: Handle, at address: UInt64, page: UInt64, mode: UInt64, expected: UInt64 = PageMode.nothing
+  ) throws(SystemError) {
+    _ = try invoke(.pageMap, process.rawValue, address, page, mode, expected)
+  }
+
+  /// Faults of the process that the kernel does not serve call `connection` from now on.
+  public static func attach(_ process: Handle, to connection: Connection) throws(SystemError) {
+    _ = try invoke(.pagingAttach, process.rawValue, connection.handle.rawValue)
+  }
+}
