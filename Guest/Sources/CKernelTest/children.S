@@ -420,4 +420,48 @@ measure_rpc:
     popq %rbx
     ret
 
+// Fills all registers from RSI, loads from the address RDI, and says whether all still hold what they held.
+    .globl registers_survive_fault
+    .hidden registers_survive_fault
+registers_survive_fault:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movq %rsi, %xmm\n
+    .endr
+    .irp n, rax,rbx,rcx,rdx,rbp,r8,r9,r10,r11,r12,r13,r14,r15
+    leaq 1(%rsi), %\n
+    .endr
+    std
+    cmpq $0, (%rdi)
+    pushfq
+    cld
+    leaq 1(%rsi), %rdi
+    .irp n, rax,rbx,rcx,rdx,rbp,r8,r9,r10,r11,r12,r13,r14,r15
+    cmpq %\n, %rdi
+    jne 2f
+    .endr
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movq %xmm\n, %rdx
+    cmpq %rdx, %rsi
+    jne 2f
+    .endr
+    xorl %eax, %eax
+    btl $10, (%rsp)                     // the direction flag too
+    adcl $0, %eax
+    jmp 3f
+2:  xorl %eax, %eax
+3:  addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
     .section .note.GNU-stack, "", @progbits

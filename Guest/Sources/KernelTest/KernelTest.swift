@@ -28,6 +28,7 @@ import Synchronization
     PagingTests.run(&checks)
     leaks(&checks)
     RpcTests.run(&checks)
+    PassedFaultTests.run(&checks)
     costs(&checks)
     processors(&checks)
     fuzz(&checks)

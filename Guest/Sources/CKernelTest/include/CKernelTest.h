@@ -51,4 +51,6 @@ HIDDEN void measure_null(uint64_t count);
 HIDDEN void measure_signal(uint64_t notification, uint64_t count);
 // Fills all XMM registers and x87 from `seed`, spins until the TSC reaches `until`, and says whether all still hold it.
 HIDDEN int float_registers_survive(uint64_t seed, uint64_t until);
+// Whether all registers and flags survive a load from `address`.
+HIDDEN int registers_survive_fault(uint64_t address, uint64_t seed);
 #endif
