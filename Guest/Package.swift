@@ -114,6 +114,8 @@ let package = Package(
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
     program("stress", ["Pollux"], path: "Stress"),
+    program("memory-manager", ["MemoryBooks", "Pollux"], path: "MemoryManager"),
+    program("bench-paging", ["BenchReport", "Pollux"], path: "BenchPaging"),
     program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
     program("bench-composition", ["BenchReport", "Pollux"], path: "BenchComposition"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),

@@ -117,3 +117,13 @@ public struct DeviceRegisters {
   @inline(__always)
   public func store(_ value: UInt32, at offset: UInt64) { pollux_device_store(base + offset, value) }
 }
+
+/// A word in memory that the kernel or another process reads and writes too.
+public enum VolatileWord {
+  /// `address` is aligned and mapped readable.
+  public static func load(_ address: UnsafeRawPointer) -> UInt64 { pollux_volatile_load(address) }
+  /// `address` is aligned and mapped writable.
+  public static func store(_ value: UInt64, to address: UnsafeMutableRawPointer) {
+    pollux_volatile_store(address, value)
+  }
+}

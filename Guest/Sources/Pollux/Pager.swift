@@ -32,6 +32,28 @@ public struct Pager: Sendable {
     _ = try invoke(.pageMap, process.rawValue, address, page, mode, expected)
   }
 
+  /// Changes what a range may be used for; `mode` as for `createRegion`.
+  public static func protect(in process: Handle, at address: UInt64, size: UInt64, mode: UInt64) throws(SystemError) {
+    _ = try invoke(.regionProtect, process.rawValue, address, size, mode)
+  }
+
+  /// Shares pages of a range with a child, to be copied when they are written; where it stopped.
+  public static func share(
+    _ process: Handle, with child: Handle, at address: UInt64, size: UInt64
+  ) throws(SystemError) -> UInt64 {
+    try invoke(.regionShare, process.rawValue, child.rawValue, address, size)
+  }
+
+  /// Makes page tables for a range, so that faults there need none.
+  public static func prepareTables(of process: Handle, at address: UInt64, size: UInt64) throws(SystemError) {
+    _ = try invoke(.tablesPrepare, process.rawValue, address, size)
+  }
+
+  /// Empties the pool; how many of its last pages are the manager's again.
+  public func takeBack() -> UInt64 {
+    do throws(SystemError) { return try invoke(.pagerTakeBack, handle.rawValue) } catch { return 0 }
+  }
+
   /// Faults of the process that the kernel does not serve call `connection` from now on.
   public static func attach(_ process: Handle, to connection: Connection) throws(SystemError) {
     _ = try invoke(.pagingAttach, process.rawValue, connection.handle.rawValue)

@@ -85,7 +85,7 @@ struct ProgramBenchmark {
   /// Faults of anonymous memory, in the kernel and through a service (§4.5, Fig. 8).
   static let paging = ProgramBenchmark(
     name: "paging", program: "bench-paging", subject: "fault of anonymous memory (Figure 8)",
-    forms: [Form(services: [])])
+    forms: [Form(services: [service("memory-manager", "memory-manager")])])
 }
 
 /// One line of a benchmark program (docs/benchmark.md).
