@@ -29,8 +29,10 @@ import Synchronization
     leaks(&checks)
     RpcTests.run(&checks)
     PassedFaultTests.run(&checks)
+    TokenTests.run(&checks)
     costs(&checks)
     processors(&checks)
+    TokenTests.onProcessors(&checks)
     fuzz(&checks)
 
     checks.expect("the test reached its end", true)
@@ -525,12 +527,12 @@ final class SharedCounters: Sendable {
   private let c = Atomic<UInt64>(0)
   private let d = Atomic<UInt64>(0)
 
-  func add(_ index: Int) {
+  func add(_ index: Int, _ amount: UInt64 = 1) {
     switch index {
-    case 0: a.wrappingAdd(1, ordering: .relaxed)
-    case 1: b.wrappingAdd(1, ordering: .relaxed)
-    case 2: c.wrappingAdd(1, ordering: .relaxed)
-    default: d.wrappingAdd(1, ordering: .relaxed)
+    case 0: a.wrappingAdd(amount, ordering: .relaxed)
+    case 1: b.wrappingAdd(amount, ordering: .relaxed)
+    case 2: c.wrappingAdd(amount, ordering: .relaxed)
+    default: d.wrappingAdd(amount, ordering: .relaxed)
     }
   }
   func value(_ index: Int) -> UInt64 {

@@ -4,6 +4,8 @@
 #define CKERNELTEST_H
 #include <stdint.h>
 
+#include "TokenChildren.h"
+
 #define HIDDEN __attribute__((visibility("hidden")))
 // All children lie in one page-aligned, page-sized block that is copied as a whole.
 HIDDEN extern const uint8_t children_start[], children_end[];

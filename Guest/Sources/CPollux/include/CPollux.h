@@ -93,6 +93,17 @@ static inline uint64_t pollux_scale(uint64_t value, uint64_t multiplier, uint64_
 static inline void pollux_loop(uint64_t turns) { __asm__ volatile("1: decq %0; jnz 1b" : "+r"(turns)); }
 static inline void pollux_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 
+// 64-bit words that other processes or the kernel change too.
+static inline uint64_t pollux_word_load(uint64_t address) { return *(volatile uint64_t *)address; }
+static inline void pollux_word_store(uint64_t address, uint64_t value) { *(volatile uint64_t *)address = value; }
+static inline void pollux_word_or(uint64_t address, uint64_t bits) {
+  __asm__ volatile("lock orq %0, (%1)" : : "r"(bits), "r"(address) : "memory");
+}
+static inline uint64_t pollux_word_exchange(uint64_t address, uint64_t value) {
+  __asm__ volatile("xchgq %0, (%1)" : "+r"(value) : "r"(address) : "memory");
+  return value;
+}
+
 // 32-bit device registers: one plain `mov` each, which is all that a software KVM emulates.
 static inline uint32_t pollux_device_load(uint64_t address) {
   uint32_t value;

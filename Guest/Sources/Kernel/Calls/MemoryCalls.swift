@@ -12,7 +12,10 @@ struct UserBytes {
 
   init(_ process: Reference<Process>, _ address: UInt64, _ count: UInt64) throws(SystemError) {
     let space = process.pointee.space
-    guard address >= space.start, address <= space.end, count <= space.end - address else { throw .badAddress }
+    guard
+      address >= space.start && address <= space.end && count <= space.end - address
+        || Tokens.contain(address, count, of: process)
+    else { throw .badAddress }
     self.process = process
     self.address = address
     self.count = count

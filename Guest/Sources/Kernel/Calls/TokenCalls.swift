@@ -65,6 +65,8 @@ enum Tokens {
   /// The token space of a process, made with its first token.
   static func space(of process: Reference<Process>) throws(SystemError) -> Reference<TokenSpace> {
     if let space = process.pointee.tokens { return space }
+    // A service in kernel space is kept apart from others by what tokens do not know of.
+    guard !process.pointee.space.isDomain else { throw .unsupported }
     var source = SpaceSource(process: process)
     guard let directory = source.allocateTable() else { throw .noMemory }
     do throws(SystemError) {
@@ -77,6 +79,12 @@ enum Tokens {
       source.releaseTable(directory)
       throw error
     }
+  }
+
+  /// Whether a range lies where a process has tokens.
+  static func contain(_ address: UInt64, _ count: UInt64, of process: Reference<Process>) -> Bool {
+    address >= AddressSpace.tokenStart && process.pointee.tokens != nil && count <= 4096
+      && address <= AddressSpace.tokenStart + AddressSpace.tokenSlots * 4096 - count
   }
 
   /// A process has ended and no processor has translations of it.
@@ -245,7 +253,7 @@ extension Call {
       object = try Tokens.make(kind, subject: subject.address)
       subject.pointee.parameters = object
       let page = object.pointee.page
-      store64(page + ThreadPage.priority, UInt64(subject.pointee.priority))
+      store64(page + ThreadPage.priority, UInt64(subject.pointee.ownPriority))
       store64(page + ThreadPage.thread, UInt64(subject.pointee.identifier))
       store64(page + ThreadPage.process, UInt64(subject.pointee.process.pointee.identifier))
     case .processAccount:
@@ -331,7 +339,7 @@ extension Call {
   private func check(_ object: Reference<TokenObject>, _ offset: UInt64, _ value: UInt64) throws(SystemError) {
     let page = object.pointee.page
     try TokenFields.check(
-      object.pointee.kind, offset: offset, value: value, priorityLimit: thread.pointee.priority,
+      object.pointee.kind, offset: offset, value: value, priorityLimit: thread.pointee.ownPriority,
       word: { load64(page + $0) })
   }
 
@@ -358,7 +366,12 @@ extension Call {
     let notification = try tokenNotification()
     // First the mark, then a look at the bits: who sets a bit does it the other way round.
     store64(notification.pointee.page + NotificationPage.waiters, 1)
-    return wait(on: notification, deadline: second)
+    let bits = wait(on: notification, deadline: second)
+    // It was not needed: the bits were there.
+    if bits != nil, notification.pointee.waiting.isEmpty {
+      store64(notification.pointee.page + NotificationPage.waiters, 0)
+    }
+    return bits
   }
 
   func tokenSignal() throws(SystemError) -> Int64 {
