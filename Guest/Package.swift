@@ -116,6 +116,7 @@ let package = Package(
     program("stress", ["Pollux"], path: "Stress"),
     program("memory-manager", ["MemoryBooks", "Pollux"], path: "MemoryManager"),
     program("bench-paging", ["BenchReport", "Pollux"], path: "BenchPaging"),
+    program("bench-tokens", ["BenchReport", "Pollux"], path: "BenchTokens"),
     program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
     program("bench-composition", ["BenchReport", "Pollux"], path: "BenchComposition"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),

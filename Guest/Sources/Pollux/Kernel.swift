@@ -121,9 +121,9 @@ public struct DeviceRegisters {
 /// A word in memory that the kernel or another process reads and writes too.
 public enum VolatileWord {
   /// `address` is aligned and mapped readable.
-  public static func load(_ address: UnsafeRawPointer) -> UInt64 { pollux_volatile_load(address) }
+  public static func load(_ address: UnsafeRawPointer) -> UInt64 { pollux_word_load(UInt64(UInt(bitPattern: address))) }
   /// `address` is aligned and mapped writable.
   public static func store(_ value: UInt64, to address: UnsafeMutableRawPointer) {
-    pollux_volatile_store(address, value)
+    pollux_word_store(UInt64(UInt(bitPattern: address)), value)
   }
 }

@@ -55,6 +55,11 @@ public struct Token: Equatable, Sendable {
   /// A handle on the object: `tokenHandle`.
   public func handle() throws(SystemError) -> Handle { Handle(try invoke(.tokenHandle, address)) }
 
+  /// Reads a word of the object behind a handle, or with `value` writes it and gives 0: one system call (`tokenAccess`).
+  public static func access(_ handle: Handle, _ offset: UInt64, _ value: UInt64?) throws(SystemError) -> UInt64 {
+    try invoke(.tokenAccess, handle.rawValue, offset, value == nil ? 0 : 1, value ?? 0)
+  }
+
   // MARK: The page
 
   /// The word at a byte offset of the page (`RingPage`, `ThreadPage`, …): one load.

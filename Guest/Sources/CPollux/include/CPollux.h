@@ -113,9 +113,6 @@ static inline uint32_t pollux_device_load(uint64_t address) {
 static inline void pollux_device_store(uint64_t address, uint32_t value) {
   __asm__ volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory");
 }
-// Words that another party reads and writes at the same time.
-static inline uint64_t pollux_volatile_load(const void *address) { return *(const volatile uint64_t *)address; }
-static inline void pollux_volatile_store(void *address, uint64_t value) { *(volatile uint64_t *)address = value; }
 static inline uint8_t pollux_device_load8(uint64_t address) {
   uint8_t value;
   __asm__ volatile("movb (%1), %0" : "=q"(value) : "r"(address) : "memory");
