@@ -84,6 +84,12 @@ let package = Package(
     + guestLayer("BenchmarkCore", ["BootFormats"])
     + guestLayer("Ext2", ["FileInterface", "BootFormats"])
     + [
+      .target(
+        name: "VFS", dependencies: ["FileInterface", "BootFormats"], path: "Guest/Sources/VFS", swiftSettings: strict),
+      .testTarget(
+        name: "VFSTests", dependencies: ["VFS", "Ext2", "TmpFS", "FileInterface", "BootFormats"], swiftSettings: strict),
+    ]
+    + [
       .executableTarget(
         name: "castor-vmm", dependencies: ["Machine", "Configuration", "HostSystem", logging],
         swiftSettings: strict),

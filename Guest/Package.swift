@@ -79,6 +79,7 @@ let package = Package(
     userModule("FileInterface", ["BootFormats"]),
     userModule("TmpFS", ["FileInterface", "BootFormats"]),
     userModule("Ext2", ["FileInterface", "BootFormats"]),
+    userModule("VFS", ["FileInterface", "BootFormats"]),
 
     userModule("BenchmarkCore", ["BootFormats"]),
     userModule("MemoryBooks", ["PolluxABI"]),
@@ -90,6 +91,9 @@ let package = Package(
     // The block interface's two ends.
     userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
     userModule("BlockClient", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
+
+    // The file service's client.
+    userModule("Files", ["FileInterface", "Pollux"]),
 
     // How benchmark programs measure and report.
     userModule("BenchReport", ["BenchmarkCore", "Pollux"]),
@@ -107,7 +111,7 @@ let package = Package(
     // Programs and services.
     program("echo", ["CPollux", "Pollux"], path: "Echo"),
     program("init", ["Pollux"], path: "Init"),
-    program("console", ["Pollux"], path: "Console"),
+    program("console", ["FileInterface", "Files", "Pollux"], path: "Console"),
     program(
       "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
@@ -119,6 +123,7 @@ let package = Package(
     program("bench-tokens", ["BenchReport", "Pollux"], path: "BenchTokens"),
     program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
     program("bench-composition", ["BenchReport", "Pollux"], path: "BenchComposition"),
+    program("vfs", ["BlockClient", "Ext2", "FileInterface", "Pollux", "TmpFS", "VFS"], path: "VFSService"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]
 )

@@ -52,7 +52,7 @@ struct TmpFSTests {
     let file = try system.create(system.root, bytes("f"), kind: .file, permissions: 0)
     let data = ByteBlock(count: 4096)
     data.area.fill(7)
-    try system.write(file, 0, from: data.area)
+    try system.writeData(file, 0, from: data.area)
     system.retain(file)
     try system.unlink(system.root, bytes("f"))
     let back = ByteBlock(count: 4096)
@@ -66,8 +66,8 @@ struct TmpFSTests {
     let files = Files(pages: 3)
     let file = try files.system.create(files.system.root, bytes("f"), kind: .file, permissions: 0)
     let data = ByteBlock(count: 8192)
-    try files.system.write(file, 0, from: data.area)
-    #expect(throws: FileError.noSpace) { try files.system.write(file, 8192, from: data.area) }
+    try files.system.writeData(file, 0, from: data.area)
+    #expect(throws: FileError.noSpace) { try files.system.writeData(file, 8192, from: data.area) }
     #expect(files.store.used == 2)
     #expect(try files.system.attributes(file).size == 8192)
   }
@@ -111,7 +111,7 @@ struct TmpFSTests {
         for index in 0..<count { data.area.store(UInt8(truncatingIfNeeded: random.next()), at: index) }
         let size = content.count
         do {
-          try system.write(inode, UInt64(offset), from: data.area)
+          try system.writeData(inode, UInt64(offset), from: data.area)
         } catch {
           #expect(error == .noSpace)
           #expect(try system.attributes(inode).size == UInt64(size))

@@ -162,7 +162,7 @@ enum Reports {
   }
 
   /// Appends `value` so that it ends in `column`.
-  private static func right(_ line: inout Text, _ value: UInt64, _ column: Int) {
+  static func right(_ line: inout Text, _ value: UInt64, _ column: Int) {
     var digits = 1
     var rest = value
     while rest >= 10 {

@@ -1,12 +1,13 @@
 // The shell's loop and its commands.
 
+import Files
 import Pollux
 
 struct Shell {
-  private let archive: TapeArchive
+  private let files: FileCommands
   private var editor = LineEditor()
 
-  init(archive: TapeArchive) { self.archive = archive }
+  init(archive: TapeArchive) { files = FileCommands(archive: archive) }
 
   mutating func run(input: Notification) {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 16)
@@ -48,15 +49,23 @@ struct Shell {
       guard let command = words.next() else { return }
       let argument = words.next() ?? Bytes("")
       let rest = argument.isEmpty ? Bytes("") : Self.rest(of: text, from: argument)
-      do throws(SystemError) { try perform(command, argument, rest) } catch {
-        var message = Text()
-        message.add(command)
-        message.add(": ")
-        message.add(error.name)
-        message.add("\n")
-        message.print()
+      do throws(FileError) {
+        if try files.perform(command, rest) { return }
+      } catch {
+        Self.complain(command, error.name)
+        return
       }
+      do throws(SystemError) { try perform(command, argument, rest) } catch { Self.complain(command, error.name) }
     }
+  }
+
+  private static func complain(_ command: Bytes, _ reason: StaticString) {
+    var message = Text()
+    message.add(command)
+    message.add(": ")
+    message.add(reason)
+    message.add("\n")
+    message.print()
   }
 
   private static func rest(of line: Bytes, from part: Bytes) -> Bytes {
@@ -78,10 +87,6 @@ struct Shell {
       Reports.log()
     } else if command.equals("uptime") {
       Reports.uptime()
-    } else if command.equals("ls") {
-      list()
-    } else if command.equals("cat") {
-      try cat(argument)
     } else if command.equals("echo") {
       var line = Text()
       line.add(rest)
@@ -100,8 +105,10 @@ struct Shell {
       try kill(argument)
     } else if command.equals("halt") {
       Console.write("The system is going down.\n")
+      files.settle()
       try Program.control(.powerOff)
     } else if command.equals("reboot") {
+      files.settle()
       try Program.control(.reboot)
     } else {
       throw .notFound
@@ -116,7 +123,6 @@ struct Shell {
       services          services of the composition, their modes and states
       mem, uptime       memory, time since boot
       dmesg             the kernel log
-      ls, cat FILE      files of the boot archive
       bench [ARGUMENTS] a small block benchmark (`bench sizes=4096 depths=32`)
       memtest           self test of the memory disk
       run PROGRAM [ARGUMENTS]
@@ -125,32 +131,7 @@ struct Shell {
       halt, reboot
 
       """)
-  }
-
-  private func list() {
-    archive.forEachFile { file in
-      var line = Text()
-      line.add(file.name)
-      line.pad(to: 24)
-      line.add(file.contents.count)
-      line.add("\n")
-      line.print()
-      return true
-    }
-  }
-
-  private func cat(_ name: Bytes) throws(SystemError) {
-    guard let file = archive.file(name) else { throw .notFound }
-    var index = 0
-    while index < min(512, file.contents.count), let byte = file.contents.byte(index) {
-      guard byte == 0x0a || byte == 0x09 || byte == 0x0d || byte >= 0x20 else {
-        Console.write("not a text file\n")
-        return
-      }
-      index += 1
-    }
-    // The archive stays mapped.
-    Console.write(UnsafeRawBufferPointer(start: file.contents.unsafeBase, count: file.contents.count))
+    Console.write(FileCommands.help)
   }
 
   /// Starts a program and waits until it has ended.

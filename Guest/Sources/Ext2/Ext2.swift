@@ -193,6 +193,11 @@ public final class Ext2<Store: BlockStore>: FileSystem {
       accessed: inode.accessed, modified: inode.modified, changed: inode.changed)
   }
 
+  public func size(_ number: UInt32) throws(FileError) -> UInt64 {
+    beginLook()
+    return try usedInode(number).size
+  }
+
   public func setPermissions(_ number: UInt32, _ permissions: UInt16) throws(FileError) {
     try beginChange()
     let inode = try usedInode(number)
@@ -271,7 +276,8 @@ public final class Ext2<Store: BlockStore>: FileSystem {
       try releaseAttributes(inode)
       if !inode.isShortLink { try truncate(inode, toBlocks: 0) }
       inode.links = 0
-      inode.deleted = max(now, 1)
+      // A smaller number would be a link of the chain of inodes to be deleted.
+      inode.deleted = max(now, geometry.inodes)
       inode.size = 0
       try freeInode(number, isDirectory: inode.kind == .directory)
     }

@@ -37,3 +37,31 @@ public enum FileError: UInt64, Error, Sendable {
   /// The service has gone.
   case serviceGone = 20
 }
+
+extension FileError {
+  /// A word for messages.
+  public var name: StaticString {
+    switch self {
+    case .notFound: "not found"
+    case .exists: "exists already"
+    case .notDirectory: "not a directory"
+    case .isDirectory: "is a directory"
+    case .notEmpty: "not empty"
+    case .noSpace: "no space left"
+    case .readOnly: "read-only"
+    case .badName: "bad name"
+    case .tooLarge: "too large"
+    case .corrupt: "the file system is damaged"
+    case .inputOutput: "input or output error"
+    case .invalid: "not possible here"
+    case .tooManyLinks: "too many links"
+    case .crossDevice: "lies on another file system"
+    case .badHandle: "not open"
+    case .denied: "denied"
+    case .busy: "in use"
+    case .unsupported: "unsupported"
+    case .tableFull: "table full"
+    case .serviceGone: "service is gone"
+    }
+  }
+}

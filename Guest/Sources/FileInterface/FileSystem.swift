@@ -128,6 +128,8 @@ public protocol FileSystem: AnyObject {
   var space: FileSystemSpace { get }
 
   func attributes(_ inode: UInt32) throws(FileError) -> FileAttributes
+  /// The length in bytes alone.
+  func size(_ inode: UInt32) throws(FileError) -> UInt64
   func lookup(_ directory: UInt32, _ name: Bytes) throws(FileError) -> UInt32
   func parent(of directory: UInt32) throws(FileError) -> UInt32
   /// The entry at `cursor` (0 at first), which moves on; nil at the end. `.` and `..` are left out.
@@ -155,6 +157,8 @@ public protocol FileSystem: AnyObject {
   func reserve(_ inode: UInt32, _ offset: UInt64, _ count: Int) throws(FileError)
   /// Fills `area` with the data at `offset`; holes and what lies behind the end are zeros.
   func readData(_ inode: UInt32, _ offset: UInt64, into area: ByteArea) throws(FileError)
+  /// Writes all of `area` at any `offset`, with new blocks where there are none.
+  func writeData(_ inode: UInt32, _ offset: UInt64, from area: ByteArea) throws(FileError)
   /// Writes back data at `offset`, a multiple of the page size: the parts of `area` for which there is room.
   func writeBack(_ inode: UInt32, _ offset: UInt64, from area: ByteArea) throws(FileError)
 

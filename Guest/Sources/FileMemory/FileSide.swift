@@ -36,7 +36,7 @@ final class FileSide {
 
   /// Writes, and tells the memory part if it has pages of the file. The same bytes are kept twice then, and so are the books.
   func write(_ inode: UInt32, _ offset: UInt64, _ area: ByteArea, _ memory: MemorySide?) throws(FileError) {
-    try system.write(inode, offset, from: area)
+    try system.writeData(inode, offset, from: area)
     let first = offset / 4096
     let pages = (offset + UInt64(area.count) + 4095) / 4096 - first
     if let memory {

@@ -155,16 +155,21 @@ final class Supervisor {
       receiver.close()
       let isConsole = entry.program.equals("console")
       if isConsole { try addConsole(to: &block, program.process) }
+      if isConsole || entry.program.equals("vfs") { try addArchive(to: &block, program.process) }
       try launch(service, program, block, priority: isConsole ? 14 : entry.program.equals("memdisk") ? 12 : 8)
     } catch { throw .kernel(error) }
   }
 
-  /// The console hears of serial input through pin 4, and may look into the boot archive.
+  /// The console hears of serial input through pin 4.
   private func addConsole(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
     let input = try Notification.create()
     let line = try Interrupt.line(root: machine.root, pin: 4, flags: [], notification: input, bits: 1)
     _ = block.add("input", handle: try process.grant(input.handle, [.wait, .signal]))
     _ = block.add("input-line", handle: try process.grant(line.handle, [.manage]))
+  }
+
+  /// The boot archive, to look into.
+  private func addArchive(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
     _ = block.add(
       "archive", handle: try process.grant(Handle(InitialHandle.archive), [.read]))
     _ = block.add("archive-size", number: Kernel.info(KernelInfo.archiveSize))

@@ -185,6 +185,8 @@ public final class TmpFS: FileSystem {
       sectors: pages * 8, accessed: node.modified, modified: node.modified, changed: node.changed)
   }
 
+  public func size(_ inode: UInt32) throws(FileError) -> UInt64 { try node(inode).size }
+
   public func lookup(_ directory: UInt32, _ name: Bytes) throws(FileError) -> UInt32 {
     let node = try self.directory(directory)
     guard let index = find(node, name) else { throw .notFound }
@@ -392,7 +394,7 @@ public final class TmpFS: FileSystem {
   }
 
   /// Writes `area` at `offset`, with new pages where there are none.
-  public func write(_ inode: UInt32, _ offset: UInt64, from area: ByteArea) throws(FileError) {
+  public func writeData(_ inode: UInt32, _ offset: UInt64, from area: ByteArea) throws(FileError) {
     try reserve(inode, offset, area.count)
     try writeBack(inode, offset, from: area)
   }
