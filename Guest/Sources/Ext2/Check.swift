@@ -119,7 +119,7 @@ extension Ext2 {
       if inode.mode != 0 || inode.links != 0 {
         if inode.deleted == 0 || inode.links != 0 {
           inode.links = 0
-          inode.deleted = max(now, 1)
+          inode.deleted = max(now, geometry.inodes)
           state.report.clearedInodes += 1
         }
       }
@@ -367,7 +367,7 @@ extension Ext2 {
     let inode = try inode(number)
     if inode.kind == .file, inode.size == 0, inode.sectors == 0 {
       inode.links = 0
-      inode.deleted = max(now, 1)
+      inode.deleted = max(now, geometry.inodes)
       try freeInode(number, isDirectory: false)
       state.inodes.remove(number)
       state.report.clearedInodes += 1
