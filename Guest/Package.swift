@@ -121,6 +121,7 @@ let package = Package(
     program("memory-manager", ["MemoryBooks", "Pollux"], path: "MemoryManager"),
     program("bench-paging", ["BenchReport", "Pollux"], path: "BenchPaging"),
     program("bench-tokens", ["BenchReport", "Pollux"], path: "BenchTokens"),
+    program("memory-test", ["Pollux"], path: "MemoryTest"),
     program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
     program("bench-composition", ["BenchReport", "Pollux"], path: "BenchComposition"),
     program("vfs", ["BlockClient", "Ext2", "FileInterface", "Pollux", "TmpFS", "VFS"], path: "VFSService"),

@@ -141,6 +141,21 @@ struct GuestDescription {
   /// Arguments that only one host understands.
   var extra: [String] = []
 
+  /// Has the guest start these services, in the form of castor's `service` argument: by the device tree, or under QEMU, which has
+  /// none, by the command line.
+  mutating func compose(_ services: [String], on host: Host) {
+    switch host {
+    case .castor: self.services = services
+    case .qemu:
+      commandLine =
+        "pollux.processors=\(cpus) "
+        + services.map { service in
+          let full = service.hasPrefix("name=") ? service : "name=\(service)"
+          return "pollux.service=\"\(full)\""
+        }.joined(separator: " ")
+    }
+  }
+
   /// Starts the guest that the package built.
   func start(on host: Host) throws -> GuestMachine {
     let (kernel, archive) = try HostPaths.findGuest()

@@ -19,16 +19,7 @@ import Testing
   @Test(arguments: Host.available, [1, 2, 4])
   func randomKillsLeaveNothingBehind(on host: Host, cpus: Int) throws {
     var description = GuestDescription(memory: "128M", cpus: cpus)
-    switch host {
-    case .castor: description.services = Self.services
-    case .qemu:
-      description.commandLine =
-        "pollux.processors=\(cpus) "
-        + Self.services.map { service in
-          let full = service.hasPrefix("name=") ? service : "name=\(service)"
-          return "pollux.service=\"\(full)\""
-        }.joined(separator: " ")
-    }
+    description.compose(Self.services, on: host)
     let run = try description.start(on: host).finish(seconds: Double(Self.seconds) * 2 + 120)
     let failures = run.lines.filter { $0.contains("FAILED") || $0.contains("panic") || $0.contains("died of") }
     #expect(failures.isEmpty, "\(failures)")

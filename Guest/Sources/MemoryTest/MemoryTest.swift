@@ -1,0 +1,248 @@
+// A test of the memory manager from outside (HongMeng §4.5), in three processes that its mode tells apart: the test itself, a child that
+// memory is forked into, and a hog that touches more than its budget. `Tests/GuestTests` reads the lines and the exit code.
+
+import Pollux
+
+@main enum MemoryTest {
+  static func main() {
+    let mode = Program.start.text("mode") ?? Bytes("")
+    do throws(SystemError) {
+      let manager = Client(try open(Bytes("memory-manager")))
+      if mode.equals("hog") { try hog(manager) }
+      if mode.equals("child") { try child(manager) }
+      try test(manager)
+    } catch {
+      var line = Text("FAILED with an error: ")
+      line.add(error.name)
+      line.add("\n")
+      line.print()
+    }
+    do throws(SystemError) { try Program.control(.exit, 1) } catch {}
+    Kernel.exit(1)
+  }
+
+  static func open(_ name: Bytes) throws(SystemError) -> Connection {
+    var tries = 0
+    while true {
+      do throws(SystemError) { return try Connection.open(name) } catch {
+        tries += 1
+        if error != .notFound || tries > 5000 { throw error }
+        Clock.sleep(microseconds: 1000)
+      }
+    }
+  }
+
+  // MARK: The hog
+
+  private static func hog(_ manager: Client) throws(SystemError) -> Never {
+    _ = try manager.attach(budget: 16, isStrict: false)
+    // It waits until the test has looked at what there is.
+    let go = try Notification.create()
+    let gate = try RPCService.create(stacks: 1) { _, _ in go.signal(1) }
+    try gate.publish()
+    _ = go.wait()
+    let address = try manager.map(pages: 64)
+    touch(address, pages: 64, seed: 3)
+    Console.write("FAILED: the hog got more than its budget\n")
+    Kernel.exit(3)
+  }
+
+  // MARK: The child
+
+  private static func child(_ manager: Client) throws(SystemError) -> Never {
+    // Call 0: parent's number → own number. Call 1: address, pages, seed → 1 if the contents are the parent's; then it writes its own.
+    let service = try RPCService.create(stacks: 1) { _, message in
+      if message[0] == 0 {
+        do throws(SystemError) {
+          message[0] = try manager.attach(budget: 256, isStrict: true, parent: message[1])
+        } catch {
+          message[0] = .max
+        }
+        return
+      }
+      let (address, pages, seed) = (message[1], message[2], message[3])
+      message[0] = holds(address, pages: pages, seed: seed) ? 1 : 0
+      touch(address, pages: pages, seed: seed + 1)
+      if !holds(address, pages: pages, seed: seed + 1) { message[0] = 0 }
+    }
+    try service.publish()
+    let forever = try Notification.create()
+    while true { _ = forever.wait() }
+  }
+
+  // MARK: The test
+
+  private static func test(_ manager: Client) throws(SystemError) {
+    var failures: UInt64 = 0
+    func expect(_ name: StaticString, _ holds: Bool) {
+      if !holds { failures += 1 }
+      Console.write(holds ? "ok " : "FAILED ")
+      Console.write(name)
+      Console.write("\n")
+    }
+    expect(
+      "who is not attached has no memory",
+      error { () throws(SystemError) in _ = try manager.map(pages: 1) } == .notFound)
+    let number = try manager.attach(budget: 256, isStrict: true)
+    expect(
+      "a process attaches once",
+      error { () throws(SystemError) in _ = try manager.attach(budget: 1, isStrict: true) } == .exists)
+    expect(
+      "a mapping beyond the budget is refused",
+      error { () throws(SystemError) in _ = try manager.map(pages: 257) } == .noMemory)
+    let address = try manager.map(pages: 200)
+    expect("new memory is zero", isZero(address, pages: 200))
+    touch(address, pages: 200, seed: 7)
+    expect("it holds what was written, in kernel paging's hands", holds(address, pages: 200, seed: 7))
+    expect(
+      "more than the budget is still refused",
+      error { () throws(SystemError) in _ = try manager.map(pages: 57) } == .noMemory)
+    expect(
+      "the same address twice is refused",
+      error { () throws(SystemError) in _ = try manager.map(pages: 1, at: address) } == .exists)
+
+    // Threads touch the same new pages at once.
+    let shared = try manager.map(pages: 40)
+    let done = try Notification.create()
+    for thread in 0..<4 as Range<UInt64> {
+      try Thread.start(priority: 6) {
+        for page in 0..<40 as Range<UInt64> { word(shared, page, thread + 1).pointee = page << 8 | thread }
+        done.signal(1 << thread)
+      }
+    }
+    var bits: UInt64 = 0
+    while bits != 15 { bits |= done.wait() }
+    var sound = true
+    for thread in 0..<4 as Range<UInt64> {
+      for page in 0..<40 as Range<UInt64> where word(shared, page, thread + 1).pointee != page << 8 | thread {
+        sound = false
+      }
+    }
+    expect("four threads lose nothing in each other's faults", sound)
+    try manager.unmap(shared, pages: 40)
+
+    // Fork.
+    let child = try open(Bytes("child"))
+    var message = Message(0, number)
+    try child.call(&message)
+    let childNumber = message[0]
+    expect(
+      "nobody is forked into who does not agree", error { () throws(SystemError) in try manager.fork(to: 9) } == .denied
+    )
+    try manager.fork(to: childNumber)
+    touch(address, pages: 50, seed: 70)
+    message = Message(1, address, 50, 7)
+    try child.call(&message)
+    expect("a forked child sees what was there at the fork", message[0] == 1)
+    expect("and writes to pages of its own", holds(address, pages: 50, seed: 70))
+
+    // The hog.
+    // With all pools full, so that what lies ahead for others makes no difference.
+    let before = try manager.settledUsage()
+    let gate = try open(Bytes("hog"))
+    message = Message(0)
+    // It may end before the call returns.
+    do throws(SystemError) { try gate.call(&message) } catch { if error != .peerClosed { throw error } }
+    var tries = 0
+    while try state(of: Bytes("hog")) == .running, tries < 3000 {
+      Clock.sleep(microseconds: 1000)
+      tries += 1
+    }
+    expect("who touches more than its budget ends", try state(of: Bytes("hog")) == .faulted)
+    expect("its neighbour does not notice", holds(address, pages: 50, seed: 70))
+    tries = 0
+    while try manager.settledUsage().free < before.free, tries < 3000 {
+      Clock.sleep(microseconds: 1000)
+      tries += 1
+    }
+    expect("and all its pages come back", try manager.settledUsage().free >= before.free)
+
+    try manager.unmap(address, pages: 200)
+    expect("unmapped pages are free again", try manager.usage().resident == 0)
+    if failures == 0 { Console.write("ok the test reached its end\n") }
+    try Program.control(.exit, failures == 0 ? 0 : 1)
+  }
+
+  private static func error(_ body: () throws(SystemError) -> Void) -> SystemError? {
+    do throws(SystemError) {
+      try body()
+      return nil
+    } catch { return error }
+  }
+
+  private static func state(of name: Bytes) throws(SystemError) -> ServiceState {
+    var index: UInt64 = 0
+    while true {
+      var message = Message(RegistryCall.service.rawValue, index)
+      try Program.ask(&message)
+      let text = message.text(at: 1, words: 2)
+      if text.count == name.count, text.indices.allSatisfy({ text[$0] == name.byte($0) }) {
+        return ServiceState(rawValue: message[7] & 0xff) ?? .notStarted
+      }
+      index += 1
+    }
+  }
+
+  // MARK: Memory
+
+  /// Word `index` of a page that the manager gave this process.
+  private static func word(_ address: UInt64, _ page: UInt64, _ index: UInt64) -> UnsafeMutablePointer<UInt64> {
+    // The address is a mapping's, never 0.
+    UnsafeMutablePointer(bitPattern: UInt(address + page * 4096 + index * 8)).unsafelyUnwrapped
+  }
+  private static func touch(_ address: UInt64, pages: UInt64, seed: UInt64) {
+    for page in 0..<pages { word(address, page, page & 511).pointee = (page << 16 | seed) &* 0x9e37_79b9_7f4a_7c15 }
+  }
+  private static func holds(_ address: UInt64, pages: UInt64, seed: UInt64) -> Bool {
+    for page in 0..<pages
+    where word(address, page, page & 511).pointee != (page << 16 | seed) &* 0x9e37_79b9_7f4a_7c15 { return false }
+    return true
+  }
+  private static func isZero(_ address: UInt64, pages: UInt64) -> Bool {
+    for page in 0..<pages where word(address, page, page & 511).pointee != 0 { return false }
+    return true
+  }
+}
+
+/// The memory manager as a client sees it.
+struct Client {
+  private let connection: Connection
+  init(_ connection: Connection) { self.connection = connection }
+
+  private func call(_ message: inout Message) throws(SystemError) {
+    try connection.call(&message)
+    if message[0] != 0 { throw SystemError(rawValue: Int64(bitPattern: message[0])) ?? .badCall }
+  }
+
+  /// This client's number; `parent`: the number of the client that may fork into it.
+  func attach(budget: UInt64, isStrict: Bool, parent: UInt64? = nil) throws(SystemError) -> UInt64 {
+    guard let own = Program.start.handle("process") else { throw .badHandle }
+    var message = Message(0, budget, isStrict ? 1 : 0, parent.map { $0 + 1 } ?? 0)
+    message.pass(Handle(own), [.manage, .observe, .grant])
+    try call(&message)
+    return message[1]
+  }
+  func map(pages: UInt64, at address: UInt64 = 0) throws(SystemError) -> UInt64 {
+    var message = Message(1, address, pages * 4096, Protection([.read, .write]).rawValue)
+    try call(&message)
+    return message[1]
+  }
+  func unmap(_ address: UInt64, pages: UInt64) throws(SystemError) {
+    var message = Message(2, address, pages * 4096)
+    try call(&message)
+  }
+  func fork(to number: UInt64) throws(SystemError) {
+    var message = Message(4, number)
+    try call(&message)
+  }
+  func settledUsage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
+    var message = Message(6)
+    try call(&message)
+    return try usage()
+  }
+  func usage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
+    var message = Message(5)
+    try call(&message)
+    return (message[1], message[2], message[3])
+  }
+}
