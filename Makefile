@@ -22,7 +22,7 @@ run: build
 
 test: setup setup-test
 	$(SWIFT) build --build-tests
-	$(SWIFT) test --skip-build
+	@sh Tests/run-tests.sh $(SWIFT)
 
 test-linux: build
 	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && Tests/linux/run.sh "$$bin/castor-vmm"

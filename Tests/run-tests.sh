@@ -1,0 +1,16 @@
+#!/bin/sh
+# Runs the built tests and repeats at the end what failed, which several thousand lines of parallel output hide.
+# Usage: Tests/run-tests.sh SWIFT
+set -eu
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=$(mktemp)
+trap 'rm -f "$log" "$status"' EXIT
+{ "$1" test --skip-build 2>&1; echo $? >"$status"; } | tee "$log"
+code=$(cat "$status")
+if [ "$code" -ne 0 ]; then
+    echo "What failed:" >&2
+    # An issue's comment follows on lines that start with an arrow.
+    grep -E '✘|↳|error:' "$log" | head -n 60 >&2 || true
+fi
+exit "$code"
