@@ -78,7 +78,8 @@ let package = Package(
     + guestLayer("BlockInterface", ["DriverVirtqueue"])
     + [
       .target(
-        name: "FileInterface", dependencies: ["BootFormats"], path: "Guest/Sources/FileInterface", swiftSettings: strict)
+        name: "FileInterface", dependencies: ["BootFormats"], path: "Guest/Sources/FileInterface", swiftSettings: strict
+      )
     ]
     + guestLayer("TmpFS", ["FileInterface", "BootFormats"])
     + guestLayer("BenchmarkCore", ["BootFormats"])

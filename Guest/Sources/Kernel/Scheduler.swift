@@ -21,6 +21,8 @@ extension Reference<Processor> {
         if pointee.runQueue.highest < Int(current.pointee.priority) { return }
         current.pointee.state = .ready
         pointee.runQueue.append(current)
+      } else if current.pointee.isInterrupted {
+        Scheduler.interrupt(current)
       }
     }
     if let next = pointee.runQueue.popHighest() { resume(next) } else { idle() }
@@ -234,6 +236,12 @@ enum Scheduler {
     }
     thread.pointee.processor.pointee.needsSchedule = true
     kick(thread.pointee.processor)
+  }
+
+  /// Ends what a thread waits for with `cancelled`: now, or where it does not wait, its next wait.
+  static func interrupt(_ thread: Reference<Thread>) {
+    thread.pointee.isInterrupted = thread.pointee.state == .running || thread.pointee.state == .ready
+    interruptWait(thread)
   }
 
   /// Ends whatever a thread waits for with `cancelled`. One that runs or is ready is left alone.

@@ -289,6 +289,19 @@ enum RpcTests {
     _ = waitForEnd(client)
     _ = raw(.threadSleep, deadline(milliseconds: 5))
     checks.expect("nothing stays in the server", b.becomes(inUse: 0))
+    // The caller is lost while the server still computes; what it then waits for has nobody who could ask for it.
+    checks.expect(
+      "a call that computes times out", .timedOut,
+      call(b.connect(), script: 0x799_9999_9999, until: deadline(milliseconds: 1)).result)
+    checks.expect("a wait that comes after the timeout ends", b.becomes(inUse: 0))
+    let late = code.process()
+    _ = must(.handleGrant, late, b.connect(), UInt64(Rights.call.rawValue), 0)
+    _ = must(.threadCreate, late, 0x40_0000 + child_offset_rpc_client(), 0x80_1000 - 64, 0x799_9999_9999, 0, 10)
+    checks.expect("a client is in the server", b.becomes(inUse: 1))
+    _ = must(.processKill, late, 1)
+    _ = waitForEnd(late)
+    checks.expect("a wait that comes after the client's death ends", b.becomes(inUse: 0))
+    _ = must(.handleClose, late)
     checks.expect("a dead thread's call cannot be cancelled", .notFound, raw(.rpcCancel, thread))
     b.close()
     for handle in [client, thread, gate] { _ = must(.handleClose, handle) }

@@ -71,7 +71,9 @@ extension Call {
   /// Lets the partner run in the caller's place, unless something as urgent is ready here: that has waited longer, and where
   /// the partner's calls are short it would wait for ever.
   @inline(__always) private func hand(over next: Reference<Thread>) {
-    if Int(next.pointee.priority) > processor.pointee.runQueue.highest, !processor.pointee.needsSchedule {
+    if Int(next.pointee.priority) > processor.pointee.runQueue.highest, !processor.pointee.needsSchedule,
+      !thread.pointee.isInterrupted
+    {
       processor.resumeInSlice(next)
     } else {
       next.pointee.processor = processor

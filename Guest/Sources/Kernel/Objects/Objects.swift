@@ -280,7 +280,7 @@ enum Objects {
       to: Thread(
         frame: frame, processor: processor, process: process, activation: nil, isVoid: false, home: process, pointer: 0,
         identifier: identifier, references: 1, state: .ready, priority: priority, ownPriority: priority,
-        isOrphan: isOrphan, isKilled: false, hasTimer: false,
+        isOrphan: isOrphan, isKilled: false, isInterrupted: false, hasTimer: false,
         timerProcessor: 0, badge: 0, token: 0, deadline: 0, waitsFor: 0, connection: nil, spare: nil, replier: nil,
         processorTime: 0, switches: 0))
     process.pointee.references += 1

@@ -31,6 +31,8 @@ struct Thread: Prioritised, Timed {
   var isOrphan: Bool
   /// It ends as soon as its processor is in the kernel.
   var isKilled: Bool
+  /// What it does has lost its caller while it was not waiting: the next wait ends at once.
+  var isInterrupted: Bool
   /// It is in its processor's timer queue.
   var hasTimer: Bool
   /// Processor of that timer queue.

@@ -123,6 +123,7 @@ enum Migration {
     thread.pointee.frame.cs = thread.pointee.process.pointee.space.codeSelector
     thread.pointee.frame.ss = thread.pointee.process.pointee.space.stackSelector
     let lives = !activation.pointee.attention.contains(.callerGone)
+    if lives { thread.pointee.isInterrupted = false }
     if thread.pointee.faults != nil { PassedFault.drop(thread, in: activation) }
     Windows.close(activation)
     dropSpare(activation.pointee.spare)
@@ -206,7 +207,9 @@ enum Migration {
   private static func split(
     _ thread: Reference<Thread>, at activation: Reference<Activation>, _ error: SystemError, _ spare: Reference<Thread>
   ) {
-    Scheduler.interruptWait(thread)
+    Scheduler.interrupt(thread)
+    spare.pointee.isInterrupted = thread.pointee.isInterrupted
+    thread.pointee.isInterrupted = false
     for index in 0..<kernel.pointee.processorCount where Processor.at(index).pointee.floatOwner == thread {
       thread.saveFloat()
     }

@@ -74,7 +74,7 @@ enum Unwinding {
       if activation.pointee.caller == process { activation.pointee.attention.insert(.callerGone) }
       next = activation.pointee.previous
     }
-    Scheduler.interruptWait(thread)
+    Scheduler.interrupt(thread)
   }
 
   /// A thread of a process that ends is in a call elsewhere: it finishes there, belonging to nobody.
