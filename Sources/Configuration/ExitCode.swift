@@ -52,7 +52,7 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
   /// Ended by a second SIGTERM (128 + SIGTERM).
   case terminated = 143
 
-  /// What the code means, for `castor help exit-codes` and the README.
+  /// What the code means, for `castor --help` and the README.
   public var summary: String {
     switch self {
     case .success: "the guest powered off; the command did what was asked"

@@ -6,8 +6,10 @@ import Foundation
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure the guest against the host.",
-    subcommands: [BenchBlock.self, BenchRPC.self, BenchComposition.self, BenchTokens.self, BenchPaging.self])
+    abstract: "Measure the guest against the host, and its mechanisms against their plainest alternatives.",
+    subcommands: [
+      BenchBlock.self, BenchRPC.self, BenchComposition.self, BenchTokens.self, BenchPaging.self, BenchReport.self,
+    ])
 }
 
 struct BenchBlock: ParsableCommand {
@@ -70,7 +72,7 @@ struct BenchBlock: ParsableCommand {
     try reportingFailures {
       let plan = try BenchmarkPlan(self)
       let machine = try BenchmarkOutput.machine(machine)
-      for path in [json, html].compactMap({ $0 }) { try BenchmarkOutput.requireWritable(path) }
+      try BenchmarkOutput.requireWritable(json: json, html: html)
       let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
       Interruption.install()
       let disk = try makeDisk(plan)
@@ -85,8 +87,9 @@ struct BenchBlock: ParsableCommand {
       var results = BenchmarkResults()
       let outcome = Result { try measure(plan, runner, baseline, into: &results) }
       // What was measured before a failure or Ctrl-C is still shown.
-      if !results.cases.isEmpty { print(BenchmarkTable.text(results)) }
+      let shown = Result { if !results.cases.isEmpty { try BenchmarkOutput.show(BenchmarkTable.text(results)) } }
       try outcome.get()
+      try shown.get()
       let context = BenchmarkContext.current(
         machine: machine.rawValue, backend: backend.rawValue, path: path.rawValue, direct: baseline?.isDirect,
         milliseconds: plan.milliseconds, repetitions: plan.repetitions, diskBytes: disk.size)
@@ -94,7 +97,8 @@ struct BenchBlock: ParsableCommand {
         try BenchmarkOutput.write(try BenchmarkDocument(context: context, results: results.entries).encoded(), to: json)
       }
       if let html {
-        try BenchmarkOutput.write(Data(BenchmarkPage(results: results, context: context).html.utf8), to: html)
+        let page = PageParts.page([BenchmarkPage(results: results, context: context).section])
+        try BenchmarkOutput.write(Data(page.utf8), to: html)
       }
     }
   }

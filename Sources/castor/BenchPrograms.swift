@@ -36,7 +36,7 @@ struct ProgramBenchOptions: ParsableArguments {
       guard (1...64).contains(cpus) else {
         throw ConfigurationError(key: "--cpus", value: "\(cpus)", expected: "must be a number from 1 to 64")
       }
-      for path in [json, html].compactMap({ $0 }) { try BenchmarkOutput.requireWritable(path) }
+      try BenchmarkOutput.requireWritable(json: json, html: html)
       let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
       Interruption.install()
       let runner = ProgramRunner(
@@ -45,8 +45,9 @@ struct ProgramBenchOptions: ParsableArguments {
       var results = FigureResults()
       let outcome = Result { try measure(benchmark, runner, repetitions, into: &results) }
       // What was measured before a failure or Ctrl-C is still shown.
-      if !results.names.isEmpty { print(results.table) }
+      let shown = Result { if !results.names.isEmpty { try BenchmarkOutput.show(results.table) } }
       try outcome.get()
+      try shown.get()
       var context = BenchmarkContext.current(machine: machine.rawValue, repetitions: repetitions)
       context.cpus = cpus
       if let json {
@@ -57,7 +58,7 @@ struct ProgramBenchOptions: ParsableArguments {
       }
       if let html {
         let page = FigurePage(benchmark: benchmark, results: results, context: context)
-        try BenchmarkOutput.write(Data(page.html.utf8), to: html)
+        try BenchmarkOutput.write(Data(PageParts.page([page.section]).utf8), to: html)
       }
     }
   }
@@ -128,11 +129,25 @@ enum BenchmarkOutput {
 
   /// The kernel and archive that the user names, or those built with the package.
   static func guestImage(kernel: String?, archive: String?) throws -> (kernel: String, archive: String?) {
+    for (key, path) in [("--kernel", kernel), ("--archive", archive)] {
+      guard let path, access(path, R_OK) != 0 else { continue }
+      throw ConfigurationError(
+        key: key, value: path, expected: "cannot be read: \(String(cString: strerror(errno)))",
+        exitCode: access(path, F_OK) == 0 ? .permissionDenied : .missingInput)
+    }
     guard let kernel else {
       let found = try HostPaths.findGuest()
       return (found.kernel, archive ?? found.archive)
     }
     return (kernel, archive)
+  }
+
+  /// Found before the work, not after: outputs that cannot be written, or that are the same file.
+  static func requireWritable(json: String?, html: String?) throws {
+    for path in [json, html].compactMap({ $0 }) { try requireWritable(path) }
+    if let json, let html, isSame(json, html) {
+      throw ConfigurationError(key: "--html", value: html, expected: "is the file of --json too", exitCode: .usage)
+    }
   }
 
   /// Found before the work, not after: an output that cannot be written.
@@ -147,9 +162,38 @@ enum BenchmarkOutput {
     if !existed { unlink(path) }
   }
 
-  static func write(_ data: Data, to path: String) throws {
-    do { try data.write(to: URL(filePath: path)) } catch {
-      throw CommandFailure(message: "output '\(path)': \(error.localizedDescription)", exitCode: .inputOutputError)
+  /// Whether two paths name one regular file, or would.
+  static func isSame(_ one: String, _ other: String) -> Bool {
+    var first = stat()
+    var second = stat()
+    guard stat(one, &first) == 0, stat(other, &second) == 0 else {
+      return URL(filePath: one).standardizedFileURL == URL(filePath: other).standardizedFileURL
     }
+    return first.st_mode & S_IFMT == S_IFREG && first.st_dev == second.st_dev && first.st_ino == second.st_ino
+  }
+
+  /// Prints text and a line feed on standard output; throws if that does not take them.
+  static func show(_ text: String) throws {
+    print(text)
+    // Nil: all streams, of which there is one here.
+    guard fflush(nil) == 0 else { throw failure("standard output") }
+  }
+
+  /// Writes a file. One that could not be written whole is removed.
+  static func write(_ data: Data, to path: String) throws {
+    guard let stream = fopen(path, "we") else { throw failure("output '\(path)'") }
+    let isWhole =
+      data.withUnsafeBytes { fwrite($0.baseAddress, 1, $0.count, stream) } == data.count && fflush(stream) == 0
+    let error = failure("output '\(path)'")
+    guard fclose(stream) == 0, isWhole else {
+      var status = stat()
+      if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG { unlink(path) }
+      throw error
+    }
+  }
+
+  private static func failure(_ what: String) -> CommandFailure {
+    CommandFailure(
+      message: "\(what): cannot be written: \(String(cString: strerror(errno)))", exitCode: .inputOutputError)
   }
 }

@@ -23,7 +23,21 @@ struct Castor: ParsableCommand {
   /// Begins with the time, so that what the front end takes counts in the machine's boot time (`--timing`).
   static func main() {
     Startup.note()
-    main(nil)
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      let message = message(for: error)
+      guard exitCode(for: error) == .validationFailure, !message.isEmpty else { exit(withError: error) }
+      printError(usageLine(message, full: fullMessage(for: error)))
+      Foundation.exit(Configuration.ExitCode.usage.rawValue)
+    }
+  }
+
+  /// The one line for arguments that are not understood: what is wrong, and where to read on.
+  private static func usageLine(_ message: String, full: String) -> String {
+    let advice = full.matches(of: /See '(castor[^']*)'/).last.map { "; see '\($0.1)'" } ?? ""
+    return message.split(separator: "\n").joined(separator: " ") + advice
   }
 
   /// The exit codes, one a line.

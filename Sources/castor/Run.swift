@@ -1,6 +1,7 @@
 // `castor run`: resolves a description and becomes castor-vmm.
 
 import ArgumentParser
+import CLinux
 import Configuration
 import Foundation
 
@@ -53,11 +54,15 @@ struct Run: ParsableCommand {
 enum HostKVM {
   static func requireUsable(path: String = "/dev/kvm") throws {
     let descriptor = open(path, O_RDWR | O_CLOEXEC)
-    if descriptor >= 0 {
-      close(descriptor)
-      return
+    guard descriptor >= 0 else {
+      throw CommandFailure(message: message(path: path, code: errno), exitCode: .noKVM)
     }
-    throw CommandFailure(message: message(path: path, code: errno), exitCode: .noKVM)
+    defer { close(descriptor) }
+    // KVM_GET_API_VERSION, _IO(0xae, 0), which every KVM answers and no other device.
+    guard castor_ioctl_value(descriptor, 0xae00, 0) >= 0 else {
+      throw CommandFailure(
+        message: "\(path) is not KVM's device. castor doctor shows details.", exitCode: .noKVM)
+    }
   }
 
   /// One message that says what to do.

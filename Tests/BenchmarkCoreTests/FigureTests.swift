@@ -51,6 +51,12 @@ import Testing
     #expect(timed.operations(ticksForOne: 1000, frequency: 1_000_000_000) == Int(timed.batchMicroseconds))
     #expect(timed.operations(ticksForOne: 1 << 40, frequency: 1_000_000_000) == 4)
     #expect(timed.operations(ticksForOne: 0, frequency: 1 << 60) == 1 << 20)
+    // Three batches however slow; then only while there is time; never more than there should be.
+    let megahertz: UInt64 = 1_000_000
+    #expect(timed.wantsBatch(after: 2, ticks: .max, frequency: megahertz))
+    #expect(!timed.wantsBatch(after: 3, ticks: timed.limitMicroseconds, frequency: megahertz))
+    #expect(timed.wantsBatch(after: 3, ticks: timed.limitMicroseconds - 1, frequency: megahertz))
+    #expect(!timed.wantsBatch(after: timed.batches, ticks: 0, frequency: megahertz))
     #expect(MeasureOptions.value("b", in: Bytes("ab=1 b=2"))?.number == 2)
   }
 }

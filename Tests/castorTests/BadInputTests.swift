@@ -16,8 +16,8 @@ struct CastorRun {
   static let hasQEMU = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
     .contains { access("\($0)/qemu-system-x86_64", X_OK) == 0 }
 
-  /// Runs castor in a folder; kills it after `seconds`.
-  init(_ arguments: [String], in folder: TestFolder, seconds: Double = 60) throws {
+  /// Runs castor in a folder, with standard output in a file or where `output` says; kills it after `seconds`.
+  init(_ arguments: [String], in folder: TestFolder, seconds: Double = 60, output device: String? = nil) throws {
     let process = Process()
     process.executableURL = URL(filePath: "\(Self.folder)/castor")
     process.arguments = arguments
@@ -26,7 +26,7 @@ struct CastorRun {
     // Files rather than pipes: nothing blocks however much is written.
     let paths = ["output-\(UUID().uuidString)", "errors-\(UUID().uuidString)"].map { folder.url.appending(path: $0) }
     for path in paths { try Data().write(to: path) }
-    process.standardOutput = try FileHandle(forWritingTo: paths[0])
+    process.standardOutput = try FileHandle(forWritingTo: device.map { URL(filePath: $0) } ?? paths[0])
     process.standardError = try FileHandle(forWritingTo: paths[1])
     let ended = DispatchSemaphore(value: 0)
     process.terminationHandler = { _ in ended.signal() }
@@ -81,6 +81,14 @@ enum TestKernel {
     #expect(run.errors.contains(culprit), "\(run.errors)")
     #expect(run.errors.split(separator: "\n").count == 1, "\(run.errors)")
     #expect(run.errors.hasPrefix("castor: "), "\(run.errors)")
+  }
+
+  @Test(arguments: [
+    ["bogus"], ["run", "--bogus"], ["run", "--cpus"], ["bench", "nothing"], ["fdt", "--x"],
+    ["run", "one.yaml", "two.yaml"],
+  ])
+  func argumentsThatAreNotUnderstood(_ arguments: [String]) throws {
+    try Self.check(arguments, .usage, names: "see 'castor")
   }
 
   static let machine = ["run", "--kernel", "kernel.elf", "--control", "none"]

@@ -18,7 +18,7 @@ struct BenchmarkRunTests {
     #expect(run.exitCode == 0, "\(run.errors)")
     for word in ["read random 4K ×8", "write random 4K ×8", "solo", "twin-poll"] { #expect(run.output.contains(word)) }
     let data = try Data(contentsOf: folder.url.appending(path: "out.json"))
-    let document = try JSONDecoder().decode(BenchmarkDocument.self, from: data)
+    let document = try BenchmarkSchema.check(data, benchmark: "block", machine: "kvm")
     for mode in BenchmarkMode.allCases {
       for operation in BenchmarkOperation.allCases {
         let prefix = "\(operation.rawValue)/random/4096/8/\(mode.rawValue)/"
@@ -55,30 +55,6 @@ struct BenchmarkRunTests {
     }
     #expect(process.terminationStatus == Configuration.ExitCode.interrupted.rawValue)
     #expect(try Self.leftovers(folder).isEmpty)
-  }
-
-  /// The same program under both machines: times under one, exact instruction counts under the other.
-  @Test(arguments: BenchmarkMachine.allCases)
-  func callsAreMeasured(_ machine: BenchmarkMachine) throws {
-    guard machine == .kvm || CastorRun.hasQEMU else { return }
-    let folder = try TestFolder()
-    let run = try CastorRun(
-      [
-        "bench", "rpc", "--quick", "--machine", machine.rawValue, "--repeat", "2", "--json", "out.json", "--html",
-        "out.html",
-      ], in: folder, seconds: 300)
-    #expect(run.exitCode == 0, "\(run.errors)")
-    #expect(run.output.contains("message-queue/0-words"))
-    let data = try Data(contentsOf: folder.url.appending(path: "out.json"))
-    let document = try JSONDecoder().decode(BenchmarkDocument.self, from: data)
-    #expect(document.benchmark == "rpc" && document.context.machine == machine.rawValue)
-    let null = try #require(document.results.first { $0.name == "system-call/null" })
-    let queue = try #require(document.results.first { $0.name == "message-queue/0-words" })
-    #expect(null.unit == (machine == .kvm ? "ns" : "instructions") && null.samples.count == 2)
-    #expect(queue.value > 2 * null.value && null.value > 0)
-    // Two machines that boot alike execute the same instructions.
-    if machine == .qemu { #expect(abs(null.samples[0] - null.samples[1]) < 1) }
-    #expect(FileManager.default.fileExists(atPath: folder.path("out.html")))
   }
 
   /// Disk files of the benchmark in a folder.

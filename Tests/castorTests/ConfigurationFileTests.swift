@@ -123,6 +123,9 @@ import Testing
     #expect(message.contains("/dev/kvm"))
     #expect(!message.contains("\n"))
     #expect(throws: CommandFailure.self) { try HostKVM.requireUsable(path: "/nonexistent/kvm") }
+    // A device that opens and is something else, as in a container that was given a wrong one.
+    let failure = #expect(throws: CommandFailure.self) { try HostKVM.requireUsable(path: "/dev/null") }
+    #expect(failure?.exitCode == .noKVM && failure?.message.contains("/dev/null is not KVM's device") == true)
   }
 }
 

@@ -49,7 +49,8 @@ public struct Bench {
     let count = options.operations(ticksForOne: (Clock.now &- start) / 4, frequency: Clock.frequency)
     operations(min(count, 64))
     var samples: [UInt64] = []
-    for _ in 0..<options.batches {
+    let begin = Clock.now
+    while wantsBatch(after: samples, since: begin) {
       let start = Clock.now
       operations(count)
       samples.append(thousandths(ticks: Clock.now &- start, operations: UInt64(count)))
@@ -63,12 +64,17 @@ public struct Bench {
   public mutating func measure(
     _ figure: FigureName, baseline: FigureName? = nil, remark: FigureName = "", operations: Int, batch: () -> UInt64?
   ) -> UInt64 {
+    let begin = Clock.now
     _ = batch()
     var samples: [UInt64] = []
-    while samples.count < options.batches, let ticks = batch() {
+    while wantsBatch(after: samples, since: begin), let ticks = batch() {
       samples.append(thousandths(ticks: ticks, operations: UInt64(operations)))
     }
     return report(Figure(figure, .time, samples: samples, baseline: baseline), remark)
+  }
+
+  private func wantsBatch(after samples: [UInt64], since begin: UInt64) -> Bool {
+    options.wantsBatch(after: samples.count, ticks: Clock.now &- begin, frequency: Clock.frequency)
   }
 
   /// Ticks of `operations` operations as thousandths of the unit of time, per operation.

@@ -204,6 +204,14 @@ public struct MeasureOptions: Equatable, Sendable {
   public var batches: Int { isCounting ? 3 : isQuick ? 9 : 21 }
   /// Length that a batch should have.
   public var batchMicroseconds: UInt64 { isQuick ? 3000 : 8000 }
+  /// Time after which a figure takes no further batch, if it has three: a machine or host slower than usual gives fewer samples, not
+  /// a run without end.
+  public var limitMicroseconds: UInt64 { isQuick ? 600_000 : 4_000_000 }
+  /// Whether a figure that has `samples` batches and has taken `ticks` of a counter with `frequency` Hz so far takes another.
+  public func wantsBatch(after samples: Int, ticks: UInt64, frequency: UInt64) -> Bool {
+    guard samples < batches else { return false }
+    return samples < 3 || isCounting || ticks / max(1, frequency / 1_000_000) < limitMicroseconds
+  }
   /// Operations of a batch: as many as fit its length by the duration of one, in ticks of a counter with `frequency` Hz.
   public func operations(ticksForOne: UInt64, frequency: UInt64) -> Int {
     if isCounting { return 32 }

@@ -1,4 +1,4 @@
-// The results as one HTML page with charts drawn in SVG: no script, no style sheet and no font from elsewhere.
+// The block benchmark's part of a page: charts of every operation and pattern, drawn in SVG, and the table.
 
 import Configuration
 import Foundation
@@ -7,29 +7,29 @@ struct BenchmarkPage {
   let results: BenchmarkResults
   let context: BenchmarkContext
 
-  /// The whole page.
-  var html: String {
-    var sections = ""
+  /// The benchmark's part of a page.
+  var section: PageSection {
+    let direct = context.direct.map { $0 ? ", O_DIRECT" : ", page cache" } ?? ""
+    let introduction = """
+      \(PageParts.escape(context.processor)), \(PageParts.escape(context.kernel)); machine \(PageParts.escape(context.machine)), \
+      back end \(PageParts.escape(context.backend ?? ""))\(direct), \(PageParts.escape(context.path ?? "")) requests; \
+      \(context.milliseconds ?? 0) ms a case, median of \(context.repetitions). Doorbells, interrupts and exits are per \
+      request. The bars of one group ran one after the other on the same disk.
+      """
+    var parts: [PageSection.Part] = []
     for operation in BenchmarkOperation.allCases {
       for pattern in BenchmarkPattern.allCases {
         let cases = results.cases.filter { $0.operation == operation && $0.pattern == pattern }
         guard !cases.isEmpty else { continue }
-        sections += "<h2>\(pattern.rawValue.capitalized) \(operation.rawValue)</h2>\n"
-        sections += chart(cases, title: "Throughput, MB/s", scale: 1e-6, metric: .throughput)
-        sections += chart(cases, title: "Requests a second", scale: 1, metric: .iops)
-        sections += chart(cases, title: "Median latency, µs", scale: 1e-3, metric: .p50)
+        let charts =
+          chart(cases, title: "Throughput, MB/s", scale: 1e-6, metric: .throughput)
+          + chart(cases, title: "Requests a second", scale: 1, metric: .iops)
+          + chart(cases, title: "Median latency, µs", scale: 1e-3, metric: .p50)
+        parts.append((heading: "\(pattern.rawValue.capitalized) \(operation.rawValue)", html: charts))
       }
     }
-    let direct = context.direct.map { $0 ? ", O_DIRECT" : ", page cache" } ?? ""
-    let introduction = """
-      \(PageParts.escape(context.processor)), \(PageParts.escape(context.kernel)); machine \(PageParts.escape(context.machine)), \
-      back end \(PageParts.escape(context.backend ?? ""))\(direct), \(context.path ?? "") requests; \(context.milliseconds ?? 0) \
-      ms a case, median of \(context.repetitions). Doorbells, interrupts and exits are per request. The bars of one group ran \
-      one after the other on the same disk.
-      """
-    return PageParts.frame(
-      title: "castor bench block", introduction: introduction,
-      body: "\(sections)<h2>All figures</h2>\n\(PageParts.table(BenchmarkTable.rows(results)))")
+    parts.append((heading: "All figures", html: PageParts.table(BenchmarkTable.rows(results))))
+    return PageSection(title: "castor bench block", machine: context.machine, introduction: introduction, parts: parts)
   }
 
   private func chart(

@@ -52,17 +52,48 @@ struct BenchmarkResults {
 
   private(set) var cases: [BenchmarkCase] = []
   private(set) var runners: [Runner] = []
-  private var samples: [Key: [BenchmarkSample]] = [:]
+  private var samples: [Key: [Metric: [Double]]] = [:]
+
+  init() {}
+
+  /// The results of a document's entries. Throws the name of one that is not of this benchmark.
+  init(_ entries: [Entry]) throws {
+    for entry in entries {
+      guard let (benchmarkCase, runner, figure) = Self.parts(entry.name) else { throw UnknownResult(name: entry.name) }
+      // Throughput against solo's follows from both throughputs.
+      guard figure != Self.throughputToSolo else { continue }
+      guard let metric = Metric(rawValue: figure) else { throw UnknownResult(name: entry.name) }
+      note(benchmarkCase, runner)
+      samples[Key(benchmarkCase: benchmarkCase, runner: runner), default: [:]][metric] = entry.samples
+    }
+  }
 
   mutating func add(_ sample: BenchmarkSample, to benchmarkCase: BenchmarkCase, by runner: Runner) {
+    note(benchmarkCase, runner)
+    for metric in Metric.allCases {
+      guard let value = metric.value(sample) else { continue }
+      samples[Key(benchmarkCase: benchmarkCase, runner: runner), default: [:]][metric, default: []].append(value)
+    }
+  }
+
+  private mutating func note(_ benchmarkCase: BenchmarkCase, _ runner: Runner) {
     if !cases.contains(benchmarkCase) { cases.append(benchmarkCase) }
     if !runners.contains(runner) { runners.append(runner) }
-    samples[Key(benchmarkCase: benchmarkCase, runner: runner), default: []].append(sample)
   }
 
   /// All values of a figure, one a repetition.
   func values(_ metric: Metric, _ benchmarkCase: BenchmarkCase, _ runner: Runner) -> [Double] {
-    (samples[Key(benchmarkCase: benchmarkCase, runner: runner)] ?? []).compactMap(metric.value)
+    samples[Key(benchmarkCase: benchmarkCase, runner: runner)]?[metric] ?? []
+  }
+
+  /// What a name says: "read/random/4096/32/twin/throughput". Nil for a name of another form.
+  private static func parts(_ name: String) -> (BenchmarkCase, Runner, String)? {
+    let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 6, let operation = BenchmarkOperation(rawValue: parts[0]),
+      let pattern = BenchmarkPattern(rawValue: parts[1]), let size = Int(parts[2]), size > 0, let depth = Int(parts[3]),
+      let runner = parts[4] == "host" ? Runner.host : BenchmarkMode(rawValue: parts[4]).map(Runner.guest)
+    else { return nil }
+    return (BenchmarkCase(operation: operation, pattern: pattern, size: size, depth: depth), runner, parts[5])
   }
 
   func value(_ metric: Metric, _ benchmarkCase: BenchmarkCase, _ runner: Runner) -> Double? {
@@ -75,6 +106,12 @@ struct BenchmarkResults {
     let pairs = zip(values(metric, benchmarkCase, runner), values(metric, benchmarkCase, other))
     return median(pairs.filter { $0.1 > 0 }.map { $0.0 / $0.1 })
   }
+
+  /// A result whose name says nothing to this benchmark.
+  struct UnknownResult: Error { var name: String }
+
+  /// The figure that compares the throughputs of two drivers.
+  private static let throughputToSolo = "throughput-to-solo"
 
   /// One result of the JSON form; see docs/benchmark.md.
   struct Entry: Codable, Equatable {
@@ -110,7 +147,8 @@ struct BenchmarkResults {
         else { continue }
         entries.append(
           Entry(
-            name: "\(benchmarkCase.name)/\(runner.name)/throughput-to-solo", unit: Metric.throughput.unit, value: value,
+            name: "\(benchmarkCase.name)/\(runner.name)/\(Self.throughputToSolo)", unit: Metric.throughput.unit,
+            value: value,
             baseline: baseline, ratio: ratio(.throughput, benchmarkCase, runner, to: .guest(.solo)),
             samples: values(.throughput, benchmarkCase, runner)))
       }
@@ -158,7 +196,8 @@ struct BenchmarkContext: Codable {
 
 /// The JSON file; its form changes only with `schema`.
 struct BenchmarkDocument: Codable {
-  var schema = 1
+  static let currentSchema = 1
+  var schema = Self.currentSchema
   var benchmark = "block"
   var context: BenchmarkContext
   var results: [BenchmarkResults.Entry]

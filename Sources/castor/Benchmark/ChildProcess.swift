@@ -112,10 +112,10 @@ final class ChildProcess {
     while poll(&ready, 1, 0) > 0, ready.revents & Int16(POLLIN) != 0 { drainErrors() }
   }
 
-  /// Ends the child now, if it still runs.
+  /// Ends the child now, if it still runs, and what it started in its process group.
   func kill() {
     guard status == nil, wait(milliseconds: 0) == nil else { return }
-    Glibc.kill(identifier, SIGKILL)
+    Glibc.kill(-identifier, SIGKILL)
     _ = wait(milliseconds: 5000)
   }
 }

@@ -22,6 +22,18 @@ struct FigureResults {
   private(set) var absences: [Absence] = []
   private var figures: [String: Figure] = [:]
 
+  init() {}
+
+  /// The results of a document.
+  init(_ document: BenchmarkDocument) {
+    for entry in document.results {
+      if figures[entry.name] == nil { names.append(entry.name) }
+      figures[entry.name] = Figure(
+        unit: entry.unit, baseline: entry.baselineName, remark: entry.remark, samples: entry.samples)
+    }
+    absences = document.absent ?? []
+  }
+
   /// Adds what one machine reported. Names of a labelled form begin with the label; a figure of a later form without a
   /// baseline of its own is compared with the same figure of the first form.
   mutating func add(_ reports: [FigureReport], label: String = "", first: String = "") {
@@ -66,7 +78,7 @@ struct FigureResults {
       rows.append([
         entry.name, entry.remark ?? "", Self.text(entry.value, entry.unit),
         entry.baseline.map { Self.text($0, entry.unit) } ?? "–",
-        entry.ratio.map { BenchmarkTable.number($0, $0 < 0.1 ? 3 : 2) } ?? "–", entry.baselineName ?? "–",
+        entry.ratio.map(Self.ratioText) ?? "–", entry.baselineName ?? "–",
       ])
     }
     for absence in absences { rows.append([absence.name, absence.remark, "absent", "–", "–", "–"]) }
@@ -75,6 +87,12 @@ struct FigureResults {
 
   /// The table for the terminal.
   var table: String { BenchmarkTable.align(rows) }
+
+  /// A ratio with two digits at least that are not zero, however small it is.
+  static func ratioText(_ ratio: Double) -> String {
+    if ratio > 0, ratio < 0.01 { return String(format: "%.1e", ratio) }
+    return BenchmarkTable.number(ratio, ratio < 0.1 ? 3 : 2)
+  }
 
   /// A value with the unit that suits its size.
   static func text(_ value: Double, _ unit: String) -> String {

@@ -5,8 +5,20 @@ import Foundation
 enum PageParts {
   static let colours = ["#8a8f98", "#d9822b", "#2b6cb0", "#2f855a"]
 
-  /// The whole page. `introduction` and `body` are HTML. Nothing is fetched from elsewhere.
-  static func frame(title: String, introduction: String, body: String) -> String {
+  /// The whole page: of one benchmark, or several one below the other with links to each. Nothing is fetched from elsewhere.
+  static func page(_ sections: [PageSection]) -> String {
+    if sections.count == 1 { return frame(title: sections[0].title, body: sections[0].html(level: 2)) }
+    let links = sections.enumerated().map { index, section in
+      "<li><a href=\"#bench\(index)\">\(escape(section.title)) (\(escape(section.machine)))</a></li>\n"
+    }
+    let bodies = sections.enumerated().map { index, section in
+      "<h2 id=\"bench\(index)\">\(escape(section.title)) (\(escape(section.machine)))</h2>\n\(section.html(level: 3))"
+    }
+    return frame(title: "castor bench", body: "<ul>\n\(links.joined())</ul>\n\(bodies.joined(separator: "\n"))")
+  }
+
+  /// `body` is HTML.
+  private static func frame(title: String, body: String) -> String {
     """
     <!DOCTYPE html>
     <html lang="en"><head><meta charset="utf-8"><title>\(escape(title))</title>
@@ -22,7 +34,6 @@ enum PageParts {
     .scroll { overflow-x: auto }
     </style></head><body>
     <h1>\(escape(title))</h1>
-    <p>\(introduction)</p>
     \(body)
     </body></html>
 
@@ -64,14 +75,35 @@ enum PageParts {
   }
 }
 
-/// The page of a benchmark program's figures.
+/// What a benchmark has on a page.
+struct PageSection {
+  /// A heading, as text, and what stands below it, as HTML.
+  typealias Part = (heading: String, html: String)
+
+  /// The command.
+  var title: String
+  /// kvm or qemu.
+  var machine: String
+  /// HTML.
+  var introduction: String
+  var parts: [Part]
+
+  /// The introduction and the parts below headings of a level.
+  func html(level: Int) -> String {
+    let body = parts.map { part in
+      (part.heading.isEmpty ? "" : "<h\(level)>\(PageParts.escape(part.heading))</h\(level)>\n") + part.html
+    }
+    return "<p>\(introduction)</p>\n" + body.joined(separator: "\n")
+  }
+}
+
+/// The part of a page with a benchmark program's figures.
 struct FigurePage {
   let benchmark: ProgramBenchmark
   let results: FigureResults
   let context: BenchmarkContext
 
-  var html: String {
-    let title = "castor bench \(benchmark.name)"
+  var section: PageSection {
     let entries = results.entries
     let baselines = Set(entries.compactMap(\.baselineName))
     var charts = ""
@@ -87,8 +119,8 @@ struct FigurePage {
       "\(PageParts.escape(context.processor)), \(PageParts.escape(context.kernel)); machine "
       + "\(PageParts.escape(context.machine)), \(context.cpus ?? 1) CPU; \(PageParts.escape(benchmark.subject)); median of "
       + "\(context.repetitions) machines. Grey bars are what others are compared with."
-    return PageParts.frame(
-      title: title, introduction: introduction,
-      body: "\(charts)<h2>All figures</h2>\n\(PageParts.table(results.rows))")
+    return PageSection(
+      title: "castor bench \(benchmark.name)", machine: context.machine, introduction: introduction,
+      parts: [(heading: "", html: charts), (heading: "All figures", html: PageParts.table(results.rows))])
   }
 }

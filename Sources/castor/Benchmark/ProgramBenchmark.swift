@@ -86,6 +86,9 @@ struct ProgramBenchmark {
   static let paging = ProgramBenchmark(
     name: "paging", program: "bench-paging", subject: "fault of anonymous memory (Figure 8)",
     forms: [Form(services: [service("memory-manager", "memory-manager")])])
+
+  /// Every one of them.
+  static let all = [rpc, composition, tokens, paging]
 }
 
 /// One line of a benchmark program (docs/benchmark.md).

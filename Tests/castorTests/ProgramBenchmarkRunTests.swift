@@ -1,0 +1,191 @@
+// The benchmarks of guest programs with real machines: the schema, the rows of the paper's figures, and the orders that the design
+// promises. Each command runs once a machine for all checks.
+
+import Configuration
+import Foundation
+import Testing
+
+@testable import castor
+
+/// What one run of `castor bench NAME --quick` left behind.
+struct ProgramBenchmarkRun: Sendable {
+  let document: BenchmarkDocument
+  let html: String
+  let output: String
+  private let values: [String: BenchmarkResults.Entry]
+
+  init(_ benchmark: String, _ machine: BenchmarkMachine, _ arguments: [String] = []) throws {
+    let folder = try TestFolder()
+    let start = Date()
+    let run = try CastorRun(
+      ["bench", benchmark, "--quick", "--machine", machine.rawValue, "--json", "out.json", "--html", "out.html"]
+        + arguments,
+      in: folder, seconds: 240)
+    print("castor bench \(benchmark) --quick --machine \(machine.rawValue): \(Date().timeIntervalSince(start)) s")
+    try #require(run.exitCode == 0 && run.errors.isEmpty, "\(run.errors)")
+    let data = try Data(contentsOf: folder.url.appending(path: "out.json"))
+    document = try BenchmarkSchema.check(data, benchmark: benchmark, machine: machine.rawValue)
+    html = try String(contentsOf: folder.url.appending(path: "out.html"), encoding: .utf8)
+    output = run.output
+    values = Dictionary(uniqueKeysWithValues: document.results.map { ($0.name, $0) })
+    let unit = machine == .kvm ? "ns" : "instructions"
+    for entry in document.results {
+      #expect(output.contains(entry.name) && html.contains(">\(entry.name)<"), "\(entry.name)")
+      #expect(entry.value > 0 || entry.unit == "1", "\(entry.name)")
+      #expect(!["ns", "instructions"].contains(entry.unit) || entry.unit == unit, "\(entry.name)")
+    }
+    BenchmarkSchema.expectWellFormed(html)
+  }
+
+  func value(_ name: String) throws -> Double { try #require(values[name], "\(name)").value }
+  /// The ratio to the baseline of that name.
+  func ratio(_ name: String, to baseline: String) throws -> Double {
+    let entry = try #require(values[name], "\(name)")
+    #expect(entry.baselineName == baseline, "\(name)")
+    return try #require(entry.ratio, "\(name)")
+  }
+}
+
+@Suite(.serialized) struct ProgramBenchmarkRunTests {
+  /// The machines that are here.
+  static let machines = BenchmarkMachine.allCases.filter { $0 == .kvm ? CastorRun.hasKVM : CastorRun.hasQEMU }
+
+  /// Figure 4: every pair of classes, and what they are compared with.
+  @Test(arguments: machines)
+  func calls(_ machine: BenchmarkMachine) throws {
+    let run = try ProgramBenchmarkRun("rpc", machine, ["--repeat", machine == .qemu ? "2" : "1"])
+    let classes = ["ic0", "ic1", "ic2"]
+    let matrix = classes.flatMap { client in classes.map { "\(client)-\($0)/null" } }
+    let sizes = ["message-queue", "rpc"].flatMap { way in
+      ["0-words", "8-words", "4096-bytes", "65536-bytes"].map { "\(way)/\($0)" }
+    }
+    let others = [
+      "system-call/null", "notification/signal-and-poll", "rpc/1-words", "rpc/4096-bytes-shared",
+      "rpc/65536-bytes-shared",
+    ]
+    let chains = (1...4).map { "rpc/chain-\($0)" }
+    let absent = run.document.absent?.map(\.name) ?? []
+    #expect(Set(run.document.results.map(\.name)).union(absent) == Set(matrix + sizes + others + chains))
+    // A host may have no mechanism for IC1; the other classes are everywhere.
+    #expect(absent.allSatisfy { $0.contains("ic1") }, "\(absent)")
+    #expect(try run.ratio("rpc/chain-1", to: "message-queue/0-words") < 1)
+    #expect(try run.ratio("ic2-ic2/null", to: "message-queue/0-words") < 1)
+    #expect(try run.ratio("rpc/8-words", to: "message-queue/8-words") < 1)
+    #expect(try run.value("rpc/chain-4") > run.value("rpc/chain-1"))
+    guard machine == .qemu else { return }
+    // Instructions are exact: two machines that boot alike execute the same, and orders hold in full.
+    for entry in run.document.results { #expect(abs(entry.samples[0] - entry.samples[1]) < 2, "\(entry.name)") }
+    let single = try run.value("rpc/chain-1")
+    #expect(try run.value("system-call/null") < single && single <= 200)
+    let lengths = try chains.map(run.value)
+    #expect(lengths == lengths.sorted() && Set(lengths).count == 4)
+    #expect(try run.ratio("rpc/65536-bytes", to: "message-queue/65536-bytes") < 0.5)
+    // A step of the chain costs what a call costs.
+    #expect(try run.ratio("rpc/chain-4", to: "rpc/chain-1") < 5)
+  }
+
+  /// Table 3: three compositions.
+  @Test(arguments: machines)
+  func compositions(_ machine: BenchmarkMachine) throws {
+    let run = try ProgramBenchmarkRun("composition", machine)
+    let rows = ["page-fault", "footprint", "tmpfs-write"]
+    #expect(
+      Set(run.document.results.map(\.name))
+        == Set(["split", "separate", "shared"].flatMap { form in rows.map { "\(form)/\($0)" } }))
+    #expect(run.document.absent == nil)
+    // One cache holds a page of the file once, two hold it twice, and so on wherever it is measured.
+    #expect(try run.ratio("shared/footprint", to: "split/footprint") == 0.5)
+    #expect(try run.ratio("separate/footprint", to: "split/footprint") == 1)
+    #expect(try run.value("shared/footprint") == 1_048_576)
+    // In one process no call stands between a write and the mapping that shows it.
+    #expect(try run.ratio("shared/tmpfs-write", to: "split/tmpfs-write") > 1)
+    guard machine == .qemu else { return }
+    #expect(try run.ratio("separate/page-fault", to: "split/page-fault") < 1)
+    #expect(try run.ratio("shared/page-fault", to: "split/page-fault") < 0.5)
+  }
+
+  /// Figure 6: read, write, and write of read-only objects.
+  @Test(arguments: machines)
+  func tokens(_ machine: BenchmarkMachine) throws {
+    let run = try ProgramBenchmarkRun("tokens", machine)
+    let pairs = ["read", "write", "write-read-only", "signal-and-poll"]
+    #expect(
+      Set(run.document.results.map(\.name))
+        == Set(pairs.flatMap { ["\($0)/capability", "\($0)/token"] } + ["grant-and-revoke/token"]))
+    #expect(run.document.absent == nil)
+    // A load, a store, an exchange, against a system call.
+    for name in ["read", "write", "signal-and-poll"] {
+      #expect(try run.ratio("\(name)/token", to: "\(name)/capability") < 0.5, "\(name)")
+    }
+    // This one is a system call too, and checks more.
+    #expect(try run.ratio("write-read-only/token", to: "write-read-only/capability") > 0.5)
+  }
+
+  /// Figure 8: read and write fault.
+  @Test(arguments: machines)
+  func paging(_ machine: BenchmarkMachine) throws {
+    let run = try ProgramBenchmarkRun("paging", machine)
+    let faults = ["read-fault", "write-fault", "write-after-read-fault"]
+    #expect(
+      Set(run.document.results.map(\.name))
+        == Set(faults.flatMap { ["\($0)/pager", "\($0)/kernel"] } + ["held-ahead", "passed-on"]))
+    #expect(run.document.absent == nil)
+    for fault in faults { #expect(try run.ratio("\(fault)/kernel", to: "\(fault)/pager") < 0.5, "\(fault)") }
+    // At most the pool of one process; and the pager's faults have all come to the manager, 96 a batch.
+    #expect(try run.value("held-ahead") <= 524_288 && run.value("held-ahead") >= 4096)
+    #expect(try run.value("passed-on") >= 3 * 4 * 96)
+  }
+
+  /// A disk that is full is seen when the results are written, and the table is shown all the same.
+  @Test(.enabled(if: !machines.isEmpty), arguments: ["--json", "--html"])
+  func aFullDiskIsNamed(_ flag: String) throws {
+    let folder = try TestFolder()
+    let machine = Self.machines.last ?? .kvm
+    let run = try CastorRun(
+      ["bench", "tokens", "--quick", "--machine", machine.rawValue, flag, "/dev/full"], in: folder)
+    #expect(run.exitCode == Configuration.ExitCode.inputOutputError.rawValue)
+    #expect(run.errors == "castor: output '/dev/full': cannot be written: No space left on device\n")
+    #expect(run.output.contains("read/token"))
+  }
+
+  /// Ctrl-C ends command and machine, with one line, and leaves no results.
+  @Test(arguments: machines, ProgramBenchmark.all.map(\.name))
+  func anInterruptEndsTheMachine(_ machine: BenchmarkMachine, _ benchmark: String) throws {
+    let folder = try TestFolder()
+    let process = Process()
+    process.executableURL = URL(filePath: "\(CastorRun.folder)/castor")
+    process.arguments = ["bench", benchmark, "--repeat", "100", "--machine", machine.rawValue, "--json", "out.json"]
+    process.currentDirectoryURL = folder.url
+    process.environment = ProcessInfo.processInfo.environment.merging(["TMPDIR": folder.url.path()]) { $1 }
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    let errors = Pipe()
+    process.standardError = errors
+    let ended = DispatchSemaphore(value: 0)
+    process.terminationHandler = { _ in ended.signal() }
+    try process.run()
+    // The machine's process says that the handlers are installed and the work has begun.
+    var child: pid_t?
+    for _ in 0..<1000 where child == nil {
+      child = Self.child(of: process.processIdentifier)
+      usleep(10_000)
+    }
+    #expect(child != nil)
+    kill(process.processIdentifier, SIGINT)
+    if ended.wait(timeout: .now() + 60) == .timedOut {
+      kill(process.processIdentifier, SIGKILL)
+      ended.wait()
+    }
+    #expect(process.terminationStatus == Configuration.ExitCode.interrupted.rawValue)
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    #expect(text == "castor: interrupted\n")
+    if let child { #expect(kill(child, 0) != 0 && errno == ESRCH) }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path()).isEmpty)
+  }
+
+  private static func child(of process: pid_t) -> pid_t? {
+    let path = "/proc/\(process)/task/\(process)/children"
+    let text = FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) }
+    return text?.split(separator: " ").first.flatMap { pid_t($0) }
+  }
+}
