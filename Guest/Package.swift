@@ -123,7 +123,8 @@ let package = Package(
     program("bench-tokens", ["BenchReport", "Pollux"], path: "BenchTokens"),
     program("memory-test", ["Pollux"], path: "MemoryTest"),
     program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
-    program("bench-composition", ["BenchReport", "Pollux"], path: "BenchComposition"),
+    program("composition-test", ["FileInterface", "Pollux"], path: "CompositionTest"),
+    program("bench-composition", ["BenchReport", "FileInterface", "Pollux"], path: "BenchComposition"),
     program("vfs", ["BlockClient", "Ext2", "FileInterface", "Pollux", "TmpFS", "VFS"], path: "VFSService"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]

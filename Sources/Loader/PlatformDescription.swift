@@ -37,10 +37,12 @@ public struct ServiceDescription: Equatable, Sendable {
   public var arguments: String
   /// Index of the device in `PlatformDescription.virtioDevices` that the service drives, or nil.
   public var device: Int?
+  /// When init starts it again; empty: never.
+  public var restart: String
 
   public init(
     name: String, program: String, isolationClass: String = "", mode: String = "", arguments: String = "",
-    device: Int? = nil
+    device: Int? = nil, restart: String = ""
   ) {
     self.name = name
     self.program = program
@@ -48,6 +50,7 @@ public struct ServiceDescription: Equatable, Sendable {
     self.mode = mode
     self.arguments = arguments
     self.device = device
+    self.restart = restart
   }
 }
 

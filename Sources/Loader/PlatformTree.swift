@@ -44,6 +44,7 @@ public enum PlatformTree {
             if !service.isolationClass.isEmpty { try item.property("class", service.isolationClass) }
             if !service.mode.isEmpty { try item.property("mode", service.mode) }
             if !service.arguments.isEmpty { try item.property("arguments", service.arguments) }
+            if !service.restart.isEmpty { try item.property("restart", service.restart) }
             if let device = service.device, platform.virtioDevices.indices.contains(device) {
               try item.property("device", "/" + nodeName(platform.virtioDevices[device]))
             }

@@ -63,7 +63,8 @@ extension Machine {
     platform.services = configuration.services.map { service in
       ServiceDescription(
         name: service.name, program: service.program, isolationClass: service.isolationClass, mode: service.mode,
-        arguments: service.arguments, device: aliases.firstIndex(of: service.device))
+        arguments: service.arguments, device: aliases.firstIndex(of: service.device),
+        restart: service.restart.text)
     }
     platform.commandLine = configuration.commandLine
     platform.tscFrequency = (processors.first?.processor.timestampFrequency ?? 0) * 1000

@@ -56,7 +56,8 @@ struct Fdt: ParsableCommand {
     platform.services = machine.services.map { service in
       ServiceDescription(
         name: service.name, program: service.program, isolationClass: service.isolationClass, mode: service.mode,
-        arguments: service.arguments, device: aliases.firstIndex(of: service.device))
+        arguments: service.arguments, device: aliases.firstIndex(of: service.device),
+        restart: service.restart.text)
     }
     platform.commandLine = machine.commandLine
     platform.tscFrequency = frequency ?? 0

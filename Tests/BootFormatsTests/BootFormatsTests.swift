@@ -221,12 +221,13 @@ private let machine = Tree.node(
   @Test func servicesAreWordsInStartOrder() throws {
     let line = CommandLine(
       Bytes(
-        "quiet pollux.service=\"name=vfs,class=ic1,mode=split\" pollux.service=\"name=bench,program=bench-fs,device=disk0,arguments=a=1,2 b=x,name=no\""
+        "quiet pollux.service=\"name=vfs,class=ic1,restart=always,mode=split\" pollux.service=\"name=bench,program=bench-fs,device=disk0,arguments=a=1,2 b=x,name=no\""
       ))
     let entries = try #require(Composition(line)).entries
     #expect(entries.count == 2)
     #expect(
       entries[0].name.equals("vfs") && entries[0].program.equals("vfs") && entries[0].isolationClass.equals("ic1"))
+    #expect(entries[0].restart.equals("always") && entries[1].restart.isEmpty)
     #expect(entries[0].mode.equals("split") && entries[0].arguments.isEmpty)
     #expect(entries[1].name.equals("bench") && entries[1].program.equals("bench-fs"))
     #expect(entries[1].device.equals("disk0") && entries[1].arguments.equals("a=1,2 b=x,name=no"))

@@ -42,10 +42,11 @@ import Testing
     machine.gdb = .tcp(host: "::1", port: 1234)
     machine.waitForDebugger = true
     var service = ServiceConfiguration(name: "bench", program: "bench-block")
-    service.isolationClass = "process"
+    service.isolationClass = "ic1"
     service.mode = "twin"
     service.arguments = "sizes=4096,8192 depths=1,32"
     service.device = "disk0"
+    service.restart = .onFailure
     machine.services = [service, ServiceConfiguration(name: "shell", program: "shell")]
     machine.noReboot = true
     machine.logLevel = .trace

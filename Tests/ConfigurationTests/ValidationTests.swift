@@ -67,6 +67,7 @@ enum TestFailure: Error {
       ("net", "tap=t,mac=01:00:00:00:00:00", .invalidConfiguration),
       ("net", "mac=52:54:00:0:0:0", .invalidConfiguration),
       ("service", "program=x", .invalidConfiguration), ("service", "shell,device=disk0", .invalidConfiguration),
+      ("service", "vfs,class=ic7", .invalidConfiguration), ("service", "vfs,restart=on", .invalidConfiguration),
       ("name", "a/b", .invalidConfiguration), ("name", "", .invalidConfiguration),
       ("wait-gdb", "on", .invalidConfiguration),
       ("backing", "file", .invalidConfiguration), ("log-level", "loud", .invalidConfiguration),

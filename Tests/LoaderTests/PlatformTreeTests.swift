@@ -14,7 +14,7 @@ import Testing
       VirtioWindow(index: 0, deviceType: 2, queueCount: 16), VirtioWindow(index: 1, deviceType: 1, queueCount: 3),
     ]
     platform.services = [
-      ServiceDescription(name: "vfs", program: "/bin/vfs", isolationClass: "IC1"),
+      ServiceDescription(name: "vfs", program: "/bin/vfs", isolationClass: "ic1", restart: "always"),
       ServiceDescription(name: "disk", program: "/bin/block", mode: "twin", arguments: "-v", device: 0),
     ]
     return platform
@@ -37,7 +37,8 @@ import Testing
     let service = try #require(root.node(at: "/chosen/pollux,composition/service@1"))
     #expect(service.strings("label") == ["disk"])
     #expect(service.strings("device") == ["/virtio@d0000000"])
-    #expect(service.strings("class") == nil)
+    #expect(service.strings("class") == nil && service.strings("restart") == nil)
+    #expect(root.node(at: "/chosen/pollux,composition/service@0")?.strings("restart") == ["always"])
   }
 
   @Test func timerWithoutDeadlineModeHasNoSuchProperty() throws {

@@ -3,6 +3,7 @@
 // difference but its own configuration: `files=NAME memory=NAME` among its arguments.
 
 import BenchReport
+import FileInterface
 import Pollux
 
 @main enum BenchComposition {
@@ -39,20 +40,20 @@ import Pollux
   private static func measure(_ bench: inout Bench, _ files: Connection, _ memory: Connection) throws(SystemError) {
     let shared = try MemoryObject.create(chunk)
     let buffer = try shared.map([.read, .write])
-    var message = Message(0, chunk)
+    var message = Message(FileMemoryCall.attachBuffer.rawValue, chunk)
     message.pass(shared.handle, [.read, .write, .grant])
     try call(files, &message)
     guard let own = Program.start.handle("process") else { throw .badHandle }
-    message = Message(4)
+    message = Message(FileMemoryCall.attachProcess.rawValue)
     message.pass(Handle(own), [.manage, .observe, .grant])
     try call(memory, &message)
 
     // The file's contents: every word says where it lies.
-    message = Message(1, 0x656c_6966)  // "file"
+    message = Message(FileMemoryCall.create.rawValue, 0x656c_6966)  // "file"
     try call(files, &message)
     let inode = message[1]
     func write(at offset: UInt64) throws(SystemError) {
-      var message = Message(2, inode, offset, chunk)
+      var message = Message(FileMemoryCall.write.rawValue, inode, offset, chunk)
       try call(files, &message)
     }
     let words = buffer.base.assumingMemoryBound(to: UInt64.self)
@@ -65,11 +66,11 @@ import Pollux
     }
 
     func map() throws(SystemError) {
-      var message = Message(5, inode, mappingAddress, pages)
+      var message = Message(FileMemoryCall.map.rawValue, inode, mappingAddress, pages)
       try call(memory, &message)
     }
     func drop() throws(SystemError) {
-      var message = Message(6)
+      var message = Message(FileMemoryCall.dropMappings.rawValue)
       try call(memory, &message)
     }
     /// Touches every page once; the ticks, or nil if a page shows something else than the file.
@@ -97,11 +98,11 @@ import Pollux
     if let failure { throw failure }
     if isWrong { bench.fail("a mapped page does not show the file") }
 
-    message = Message(7)
+    message = Message(FileMemoryCall.usage.rawValue)
     try call(memory, &message)
     var used = message[1] + message[2]
     let cached = message[2]
-    message = Message(7)
+    message = Message(FileMemoryCall.usage.rawValue)
     try call(files, &message)
     // In one process both calls tell the same.
     if message[2] != cached || message[1] == 0 || used == cached { used = message[1] + cached }

@@ -14,6 +14,8 @@ public struct CompositionEntry {
   public var arguments: Bytes
   /// Path of the device node that the service drives; empty where none.
   public var device: Bytes
+  /// When it is started again: `on-failure` or `always`; empty: never.
+  public var restart: Bytes
 
   public init(name: Bytes, program: Bytes) {
     self.name = name
@@ -22,6 +24,7 @@ public struct CompositionEntry {
     mode = Bytes("")
     arguments = Bytes("")
     device = Bytes("")
+    restart = Bytes("")
   }
 }
 
@@ -44,13 +47,14 @@ public struct Composition {
       if let value = tree.string("mode", of: child) { entry.mode = value }
       if let value = tree.string("arguments", of: child) { entry.arguments = value }
       if let value = tree.string("device", of: child) { entry.device = value }
+      if let value = tree.string("restart", of: child) { entry.restart = value }
       found.append(entry)
       return true
     }
     entries = found
   }
 
-  /// Reads the words `pollux.service=` of a command line, each `name=…,program=…,class=…,mode=…,device=…,arguments=…`:
+  /// Reads the words `pollux.service=` of a command line, each `name=…,program=…,class=…,mode=…,device=…,restart=…,arguments=…`:
   /// what is empty may be left out, and `arguments` comes last, since they may hold commas. Nil where there is no such
   /// word. Entries without a name are left out; without a program, the name is the program's.
   public init?(_ commandLine: CommandLine) {
@@ -79,6 +83,7 @@ public struct Composition {
       if key.equals("class") { entry.isolationClass = value }
       if key.equals("mode") { entry.mode = value }
       if key.equals("device") { entry.device = value }
+      if key.equals("restart") { entry.restart = value }
       if key.equals("arguments") { entry.arguments = value }
       rest = tail.suffix(from: end + 1) ?? Bytes("")
     }

@@ -8,34 +8,6 @@ import FileInterface
 import Pollux
 import TmpFS
 
-/// Operations of the service: word 0 of a call. Word 0 of the reply is 0, a `FileError`, or `FileMemoryCall.refused`.
-enum FileMemoryCall: UInt64 {
-  /// Passes a memory object of the client, size in word 1: where data travels from now on.
-  case attachBuffer = 0
-  /// Name in words 1–2, made anew if there is one → inode in word 1.
-  case create = 1
-  /// Inode, offset, count: writes from the buffer's start.
-  case write = 2
-  /// Inode, offset, count: reads into the buffer's start.
-  case read = 3
-  /// Passes the client's process with the right to manage it, whose faults in mappings are served from now on.
-  case attachProcess = 4
-  /// Inode, address, pages: maps the file there, read-only.
-  case map = 5
-  /// Takes all mappings of the client out, and forgets what the page cache holds.
-  case dropMappings = 6
-  /// → pages in use by files in word 1, by the page cache in word 2.
-  case usage = 7
-  /// Between the parts: inode, index, page of the cache object: copies the file's page there.
-  case fetch = 8
-  /// Between the parts: inode, first page, pages: the file has changed.
-  case changed = 9
-  /// Between the parts: passes the page cache's memory, pages in word 1.
-  case attachCache = 10
-
-  static let refused: UInt64 = 1 << 32
-}
-
 @main enum FileMemoryProgram {
   /// Pages of the files, and of a page cache of its own.
   static let pages = 2048
@@ -83,9 +55,9 @@ final class Parts {
   }
 
   /// The memory part's way to the file part where that is another process, and back.
-  func connectFiles() throws(SystemError) {
+  func connectFiles(patience: Int = 2000) throws(SystemError) {
     guard let memory, let service else { throw .notFound }
-    let files = try Self.open(Bytes("files"))
+    let files = try Self.open(Bytes("files"), patience: patience)
     var message = Message(FileMemoryCall.attachCache.rawValue, UInt64(memory.pageCount))
     message.pass(memory.object.handle, [.read, .write, .grant])
     try files.call(&message)
@@ -101,15 +73,32 @@ final class Parts {
   /// Badges of faulting processes: this and the client's own.
   private static let faultBadge: UInt64 = 1 << 21
 
-  private static func open(_ name: Bytes) throws(SystemError) -> Connection {
+  /// `patience`: for how many milliseconds it asks for a service that is just being started.
+  private static func open(_ name: Bytes, patience: Int) throws(SystemError) -> Connection {
     var tries = 0
     while true {
       do throws(SystemError) { return try Connection.open(name) } catch {
         tries += 1
-        if error != .notFound || tries > 2000 { throw error }
+        if (error != .notFound && error != .peerClosed) || tries > patience { throw error }
         Clock.sleep(microseconds: 1000)
       }
     }
+  }
+
+  /// Sees to it that the file part's process is there: a new one has other files, so that what is known of the old one's is forgotten.
+  private func findFiles() throws(FileError) {
+    guard let memory, files == nil else { return }
+    if let remote = memory.remote {
+      var probe = Message(FileMemoryCall.usage.rawValue)
+      do throws(SystemError) {
+        try remote.call(&probe)
+        return
+      } catch {
+        if error == .deadlock { throw .busy }
+        memory.forgetFiles()
+      }
+    }
+    do throws(SystemError) { try connectFiles(patience: 500) } catch { throw .serviceGone }
   }
 
   func serve(_ badge: UInt64, _ message: inout Message) {
@@ -155,6 +144,8 @@ final class Parts {
       let place = place(of: badge)
       clients[place].process?.close()
       clients[place].process = process
+      // Who had this badge before is gone, and with it what was mapped there.
+      memory.drop(badge)
       do throws(SystemError) {
         let faults = try service.connect(badge: Self.faultBadge | badge)
         try Pager.attach(process, to: faults)
@@ -163,6 +154,7 @@ final class Parts {
       } catch { reply[0] = FileMemoryCall.refused }
     case .map:
       guard let memory else { throw .invalid }
+      try findFiles()
       try memory.map(badge, UInt32(truncatingIfNeeded: request[1]), at: request[2], pages: request[3])
     case .dropMappings:
       memory?.drop(badge)
@@ -180,6 +172,7 @@ final class Parts {
       if request[1] == 0 {
         files.listener = Connection(handle)
       } else {
+        files.forgetMemory()
         do throws(SystemError) {
           files.cache = try MemoryObject(handle).map([.read, .write])
           handle.close()

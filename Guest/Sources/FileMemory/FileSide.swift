@@ -43,8 +43,24 @@ final class FileSide {
       memory.changed(inode, first: first, pages: pages)
     } else if let listener, watched.contains(inode) {
       var message = Message(FileMemoryCall.changed.rawValue, UInt64(inode), first, pages)
-      do throws(SystemError) { try listener.call(&message) } catch { throw .inputOutput }
+      do throws(SystemError) { try listener.call(&message) } catch {
+        switch error {
+        // Its mappings have died with it; there is nobody to tell.
+        case .peerClosed, .badHandle: forgetMemory()
+        case .deadlock: throw .busy
+        default: throw .inputOutput
+        }
+      }
     }
+  }
+
+  /// The memory part's process is gone, or there is a new one.
+  func forgetMemory() {
+    listener?.handle.close()
+    listener = nil
+    cache?.unmap()
+    cache = nil
+    watched = []
   }
 
   /// Copies a page of a file into a page of the other process's cache.

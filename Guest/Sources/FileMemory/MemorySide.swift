@@ -161,6 +161,24 @@ final class MemorySide {
     }
   }
 
+  /// The file part's process is gone with its files: their mappings are taken out, and a process that still uses one ends at its next fault
+  /// there.
+  func forgetFiles() {
+    remote?.handle.close()
+    remote = nil
+    guard let cache else { return }
+    for mapped in mappings {
+      do throws(SystemError) {
+        try Pager.remove(from: mapped.process, at: mapped.start, size: mapped.pages * 4096)
+      } catch { continue }  // the process has ended
+    }
+    mappings = []
+    for entry in cached {
+      for page in entry.pages where page != Self.none { cache.release(page) }
+    }
+    cached = []
+  }
+
   func drop(_ client: UInt64) {
     for mapped in mappings where mapped.client == client {
       do throws(SystemError) {

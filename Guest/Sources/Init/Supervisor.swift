@@ -18,6 +18,7 @@ final class Service {
   var process: Process?
   var state = ServiceState.notStarted
   var remark = Message()
+  var restarts = RestartHistory()
   /// Who is to hear of its end, and by which bits.
   var mourner: (notification: Notification, bits: UInt64)?
 
@@ -36,6 +37,9 @@ final class Supervisor {
   private let registry: Endpoint
   /// Bit i: the i-th service's process has ended.
   private let ends: Notification
+
+  /// The serial line's interrupt, which outlives the console that is told of it.
+  private var serial: (input: Notification, line: Interrupt)?
 
   /// The power button's line (docs/platform.md, port 0x60c), and its bit of `ends`.
   private static let buttonPin: UInt32 = 3
@@ -157,15 +161,28 @@ final class Supervisor {
       if isConsole { try addConsole(to: &block, program.process) }
       if isConsole || entry.program.equals("vfs") { try addArchive(to: &block, program.process) }
       try launch(service, program, block, priority: isConsole ? 14 : entry.program.equals("memdisk") ? 12 : 8)
-    } catch { throw .kernel(error) }
+    } catch {
+      // Nothing of it runs yet.
+      program.process.handle.close()
+      service.process = nil
+      throw .kernel(error)
+    }
   }
 
   /// The console hears of serial input through pin 4.
   private func addConsole(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
-    let input = try Notification.create()
-    let line = try Interrupt.line(root: machine.root, pin: 4, flags: [], notification: input, bits: 1)
-    _ = block.add("input", handle: try process.grant(input.handle, [.wait, .signal]))
-    _ = block.add("input-line", handle: try process.grant(line.handle, [.manage]))
+    let serial: (input: Notification, line: Interrupt)
+    if let known = self.serial {
+      serial = known
+    } else {
+      let input = try Notification.create()
+      serial = (
+        input, try Interrupt.line(root: machine.root, pin: 4, flags: [], notification: input, bits: 1)
+      )
+      self.serial = serial
+    }
+    _ = block.add("input", handle: try process.grant(serial.input.handle, [.wait, .signal]))
+    _ = block.add("input-line", handle: try process.grant(serial.line.handle, [.manage]))
   }
 
   /// The boot archive, to look into.
@@ -328,6 +345,26 @@ final class Supervisor {
       service.published?.close()
       service.published = nil
       if let mourner = service.mourner { mourner.notification.signal(mourner.bits) }
+      restartIfAsked(service, didFail: status.didFault || status.code != 0)
+    }
+  }
+
+  /// Starts a service again if its composition says so (`restart`), unless it has ended too often of late.
+  private func restartIfAsked(_ service: Service, didFail: Bool) {
+    guard let entry = service.entry,
+      entry.restart.equals("always") || (didFail && entry.restart.equals("on-failure"))
+    else { return }
+    guard service.restarts.allowsAnother(at: Clock.now) else {
+      return report(service.name, "stays down: ", "it has ended too often")
+    }
+    do throws(LoadError) {
+      try restart(service)
+      report(service.name, "started again", "")
+    } catch {
+      switch error {
+      case .kernel(let reason): report(service.name, "cannot be started again: ", reason.name)
+      case .noSuchProgram, .badImage: report(service.name, "cannot be started again: ", "its image is damaged")
+      }
     }
   }
 

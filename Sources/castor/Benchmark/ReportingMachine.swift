@@ -119,7 +119,7 @@ enum QEMUMachine {
   static func word(_ service: ServiceConfiguration) -> String {
     let fields = [
       ("name", service.name), ("program", service.program), ("class", service.isolationClass), ("mode", service.mode),
-      ("device", service.device), ("arguments", service.arguments),
+      ("device", service.device), ("restart", service.restart.text), ("arguments", service.arguments),
     ]
     let list = fields.filter { !$0.1.isEmpty }.map { "\($0.0)=\($0.1)" }.joined(separator: ",")
     return "pollux.service=\"\(list)\""

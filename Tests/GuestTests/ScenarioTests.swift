@@ -1,0 +1,71 @@
+// Every composition of configs/ boots to its prompt on every host, all its services run, and what it says is to be started again is.
+
+import Configuration
+import Foundation
+import Testing
+
+@Suite(.serialized) struct ScenarioTests {
+  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../../configs").standardized
+
+  /// A configuration as `castor run --dry-run` understands it.
+  private func configuration(_ name: String) throws -> MachineConfiguration {
+    let castor = Process()
+    castor.executableURL = URL(
+      fileURLWithPath: "\(HostPaths.folder(of: try #require(HostPaths.executable)))/castor")
+    castor.arguments = ["run", "--dry-run", Self.folder.appendingPathComponent("\(name).yaml").path]
+    let output = Pipe()
+    castor.standardOutput = output
+    try castor.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    castor.waitUntilExit()
+    return try MachineConfiguration(arguments: text.split(separator: "\n").map(String.init))
+  }
+
+  @Test func everyScenarioIsTested() throws {
+    let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder.path)
+    // A Linux guest has tests of its own (make test-linux); debug waits for gdb (DebuggerTests).
+    #expect(Set(names) == Set(["phone", "vehicle", "router", "demo", "solo", "debug", "linux"].map { "\($0).yaml" }))
+  }
+
+  @Test(arguments: Host.available, ["phone", "vehicle", "router", "demo", "solo"])
+  func scenarioBootsAndRestartsItsServices(on host: Host, name: String) throws {
+    let machine = try configuration(name)
+    let folder = try ScratchFolder()
+    var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
+    description.disk = try folder.file("disk.img", bytes: 16 << 20)
+    // The command line's form has the arguments last, and under QEMU, where devices have no such names, a driver takes the first.
+    let left = host == .qemu ? ["arguments", "device"] : ["arguments"]
+    description.compose(
+      machine.services.map { service in
+        service.fields.filter { !$0.value.isEmpty && !left.contains($0.name) }.map { "\($0.name)=\($0.value)" }
+          .joined(separator: ",") + (service.arguments.isEmpty ? "" : ",arguments=\(service.arguments)")
+      }, on: host)
+    let guest = try description.start(on: host)
+    #expect(guest.waitFor("pollux> "), "\(guest.console)")
+    // Whoever restarts is killed; the console last, since it takes the commands.
+    for service in machine.services.sorted(by: { $1.program == "console" && $0.program != "console" })
+    where service.restart != .off {
+      guest.type("kill \(service.name)\r")
+      #expect(guest.waitFor("init: \(service.name): started again"), "\(service.name): \(guest.console)")
+    }
+    #expect(!guest.console.contains("FAILED") && !guest.console.contains("not started"), "\(guest.console)")
+    usleep(300_000)
+    let before = guest.console.count
+    guest.type("services\r")
+    #expect(guest.waitFor("REMARK"), "\(guest.console)")
+    if machine.services.contains(where: { $0.program == "vfs" }) {
+      // The service that has been started again has a root of its own.
+      guest.type("mkdir /again\rls /\r")
+      #expect(guest.waitFor("again/") || guest.waitFor("again", seconds: 1), "\(guest.console)")
+    }
+    guest.type("halt\r")
+    let run = guest.finish()
+    #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
+    let after = run.console.dropFirst(before)
+    for service in machine.services where service.program != "block-twin" {
+      let line = after.split(whereSeparator: \.isNewline).first { $0.hasPrefix(service.name.prefix(16) + " ") }
+      #expect(line?.contains(" running ") == true, "\(service.name): \(after)")
+    }
+  }
+}
