@@ -75,20 +75,24 @@ enum StackWaits {
   /// Raises all threads that the service's waiters wait for, through as many services as it takes.
   private static func lend(_ priority: UInt8, to service: Reference<Service>) {
     search(from: service) { holder in
-      if holder.pointee.priority < priority { Scheduler.setPriority(holder, priority) }
+      if let holder, holder.pointee.priority < priority { Scheduler.setPriority(holder, priority) }
       return false
     }
   }
 
   /// Whether some thread that holds a stack can go on without the waiter: if all of them wait for stacks, which threads hold that wait
-  /// for stacks, …, nobody ever returns one.
+  /// for stacks, …, nobody ever returns one. A stack without a holder is being taken or given back by a processor in the lock-free part
+  /// of a call: who takes it will search himself if he comes to wait, who gives it back looks for waiters afterwards.
   static func canEnd(_ service: Reference<Service>, for waiter: Reference<Thread>) -> Bool {
-    search(from: service) { holder in holder != waiter && holder.pointee.state != .awaitingStack }
+    search(from: service) { holder in
+      guard let holder else { return true }
+      return holder != waiter && holder.pointee.state != .awaitingStack
+    }
   }
 
   /// Shows `visit` the holders of the service's stacks and of those they wait for; ends with true as soon as it says so.
   @discardableResult
-  private static func search(from service: Reference<Service>, _ visit: (Reference<Thread>) -> Bool) -> Bool {
+  private static func search(from service: Reference<Service>, _ visit: (Reference<Thread>?) -> Bool) -> Bool {
     kernel.pointee.searchMark &+= 1
     let mark = kernel.pointee.searchMark
     service.pointee.mark = mark
@@ -99,9 +103,9 @@ enum StackWaits {
       var activation = current.pointee.activations
       while let stack = activation {
         activation = stack.pointee.next
-        guard let holder = stack.pointee.thread else { continue }
+        let holder = stack.pointee.thread
         if visit(holder) { return true }
-        guard holder.pointee.state == .awaitingStack else { continue }
+        guard let holder, holder.pointee.state == .awaitingStack else { continue }
         let further = Reference<Service>(trusted: holder.pointee.waitsFor)
         guard further.pointee.mark != mark else { continue }
         further.pointee.mark = mark
