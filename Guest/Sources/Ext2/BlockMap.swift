@@ -5,38 +5,36 @@ private struct PointerPath {
   /// Indirect blocks on the way.
   let levels: Int
   let first: Int
-  let indices: InlineArray<3, Int>
+  /// Which of the blocks that `levels` levels reach, and how many each of the last level has.
+  private let rest: UInt64
+  private let pointers: UInt64
 
   /// nil beyond what three levels reach.
   init?(_ logical: UInt64, pointers: UInt64) {
-    var rest = logical
-    var indices = InlineArray<3, Int>(repeating: 0)
-    if rest < 12 {
-      (levels, first) = (0, Int(rest))
-      self.indices = indices
+    self.pointers = pointers
+    if logical < 12 {
+      (levels, first, rest) = (0, Int(logical), 0)
       return
     }
-    rest -= 12
+    var rest = logical - 12
     var span = pointers
-    var level = 1
-    while level <= 3 {
+    for level in 1...3 {
       if rest < span {
-        levels = level
-        first = 11 + level
-        var index = level - 1
-        while index >= 0 {
-          indices[index] = Int(rest % pointers)
-          rest /= pointers
-          index -= 1
-        }
-        self.indices = indices
+        (levels, first) = (level, 11 + level)
+        self.rest = rest
         return
       }
       rest -= span
       span *= pointers
-      level += 1
     }
     return nil
+  }
+
+  /// The pointer to follow in the indirect block of a level, 0 being the outermost.
+  func index(_ level: Int) -> Int {
+    var rest = rest
+    for _ in level + 1..<max(level + 1, levels) { rest /= pointers }
+    return Int(rest % pointers)
   }
 }
 
@@ -51,7 +49,7 @@ extension Ext2 {
       let block = slot.value
       if block == 0 { return nil }
       guard try isData(block) else { throw damaged() }
-      slot = Slot(buffer: try buffers.buffer(block, .structure), offset: path.indices[level] * 4)
+      slot = Slot(buffer: try buffers.buffer(block, .structure), offset: path.index(level) * 4)
     }
     return slot
   }
@@ -77,7 +75,7 @@ extension Ext2 {
         slot.value = block
       }
       guard try isData(slot.value) else { throw damaged() }
-      slot = Slot(buffer: try buffers.buffer(slot.value, .structure), offset: path.indices[level] * 4)
+      slot = Slot(buffer: try buffers.buffer(slot.value, .structure), offset: path.index(level) * 4)
     }
     if slot.value != 0 {
       guard try isData(slot.value) else { throw damaged() }

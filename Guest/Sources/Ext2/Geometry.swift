@@ -128,7 +128,7 @@ struct Geometry {
     }
     inodesPerGroup = area.load32(SuperOffset.inodesPerGroup)
     guard inodesPerGroup >= 8, inodesPerGroup <= bits, inodesPerGroup % 8 == 0,
-      inodesPerGroup % UInt32(blockSize / size) == 0
+      inodesPerGroup * UInt32(size) % UInt32(blockSize) == 0  // the inode table fills whole blocks
     else { throw .badNumber(offset: SuperOffset.inodesPerGroup) }
     groups = (blocks - firstDataBlock + blocksPerGroup - 1) / blocksPerGroup
     inodes = area.load32(SuperOffset.inodes)
@@ -144,7 +144,7 @@ struct Geometry {
 
   /// Pointers in an indirect block.
   var pointers: UInt64 { UInt64(blockSize / 4) }
-  var inodeTableBlocks: UInt32 { inodesPerGroup / UInt32(blockSize / inodeSize) }
+  var inodeTableBlocks: UInt32 { inodesPerGroup * UInt32(inodeSize) / UInt32(blockSize) }
   var descriptorBlocks: UInt32 { (groups * 32 + UInt32(blockSize) - 1) / UInt32(blockSize) }
 
   func firstBlock(of group: UInt32) -> UInt32 { firstDataBlock + group * blocksPerGroup }

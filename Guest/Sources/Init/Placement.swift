@@ -8,6 +8,8 @@ struct Placement {
   /// 0, 1, 2, or 3 for `auto`.
   var asked: UInt64 = 2
   var mechanism = IsolationMechanism.userMode
+  /// Why it is not the class asked for, or for `auto` not IC1; empty where it is.
+  var reason: StaticString = ""
 
   var effective: UInt64 {
     switch mechanism {
@@ -51,27 +53,39 @@ final class Placer {
       placement.asked = 3
       mechanism = isKernelFast() ? inKernelSpace : .userMode
     }
-    var reason: StaticString = placement.asked == 3 && mechanism == .userMode ? ", since ring 0 is slow here" : ""
+    if placement.asked == 3, mechanism == .userMode { placement.reason = "ring 0 is slow here" }
     if mechanism != .userMode {
       if let file = LoadedProgram.kernelImage(of: program, in: machine.archive) {
         do throws(LoadError) {
           let loaded = try LoadedProgram(
             kernelImage: file, named: name, mechanism: mechanism, root: machine.root)
           placement.mechanism = (try? loaded.process.domain(.mechanism)).flatMap(IsolationMechanism.init) ?? mechanism
-          say(name, placement, reason)
+          say(name, placement)
           return (placement, loaded)
-        } catch { reason = ", since its domain could not be made" }
+        } catch { placement.reason = Self.reason(error) }
       } else {
-        reason = ", since the archive has no image of it for kernel space"
+        placement.reason = "no image of it for kernel space"
       }
     }
     let loaded = try LoadedProgram(program, named: name, from: machine.archive)
-    if placement.asked != 2 { say(name, placement, reason) }
+    if placement.asked != 2 { say(name, placement) }
     return (placement, loaded)
   }
 
+  /// What kept a service out of kernel space.
+  private static func reason(_ error: LoadError) -> StaticString {
+    switch error {
+    case .kernel(.tableFull): "all windows of kernel space are taken"
+    case .kernel(.unsupported): "this machine cannot enforce it"
+    case .kernel(.noMemory): "no memory for its domain"
+    case .kernel: "the kernel refuses its domain"
+    case .badImage: "its image for kernel space is damaged"
+    case .noSuchProgram: "no image of it for kernel space"
+    }
+  }
+
   /// Tells the log (and the console, where it is not what was asked) the class in effect and its mechanism.
-  private func say(_ name: Bytes, _ placement: Placement, _ reason: StaticString) {
+  private func say(_ name: Bytes, _ placement: Placement) {
     var line = Text("init: ")
     line.add(name)
     line.add(": isolation class ")
@@ -86,7 +100,10 @@ final class Placer {
     line.add(placement.effective)
     line.add(" by ")
     line.add(placement.mechanism.name)
-    line.add(reason)
+    if placement.reason.utf8CodeUnitCount > 0 {
+      line.add(", since ")
+      line.add(placement.reason)
+    }
     line.add("\n")
     line.log()
     if placement.asked != placement.effective { line.print() }

@@ -113,6 +113,8 @@ final class Supervisor {
     let asked = machine.composition.entry(service.name)?.isolationClass ?? Bytes("ic2")
     let (placement, program) = try placer.load(service.program, named: service.name, asked: asked)
     service.placement = placement
+    // Shown until the service says something of itself.
+    if placement.reason.utf8CodeUnitCount > 0 { service.remark.put(Bytes(placement.reason), at: 1, words: 7) }
     service.process = program.process
     return program
   }

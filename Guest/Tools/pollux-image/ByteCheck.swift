@@ -4,9 +4,21 @@
 
 /// Looks through the executable segments of an ELF64 file.
 struct ByteCheck {
-  private(set) var findings: [String] = []
+  /// The file, which `mend` changes.
+  private(set) var file: [UInt8]
+  /// Offsets in the file of what is refused.
+  private(set) var offsets: [Int] = []
+  private var segments: [Segment] = []
+
+  /// An executable segment: a range of the file, and the address of its first byte.
+  private struct Segment {
+    let range: Range<Int>
+    let address: Int
+    func address(of offset: Int) -> Int { offset - range.lowerBound + address }
+  }
 
   init(_ file: [UInt8]) {
+    self.file = file
     func word(_ offset: Int, _ size: Int) -> Int {
       guard offset >= 0, offset + size <= file.count else { return 0 }
       return file[offset..<offset + size].reversed().reduce(0) { $0 << 8 | Int($1) }
@@ -16,16 +28,73 @@ struct ByteCheck {
       guard word(header, 4) == 1, word(header + 4, 4) & 1 != 0 else { continue }
       let (offset, address, size) = (word(header + 8, 8), word(header + 16, 8), word(header + 32, 8))
       guard offset + size <= file.count else { continue }
-      scan(file[offset..<offset + size], address: address)
+      segments.append(Segment(range: offset..<offset + size, address: address))
+    }
+    scan()
+  }
+
+  var findings: [String] {
+    offsets.map { offset in
+      let address = segments.first { $0.range.contains(offset) }?.address(of: offset) ?? 0
+      return "\(Self.name(file[offset + 1], file[offset + 2]) ?? "") at 0x\(String(address, radix: 16))"
     }
   }
 
-  private mutating func scan(_ text: ArraySlice<UInt8>, address: Int) {
-    for at in text.startIndex..<max(text.startIndex, text.endIndex - 2) where text[at] == 0x0f {
-      if let name = Self.name(text[at + 1], text[at + 2]) {
-        findings.append("\(name) at 0x\(String(address + at - text.startIndex, radix: 16))")
+  private mutating func scan() {
+    offsets = []
+    for segment in segments {
+      offsets += segment.range.dropLast(2).filter { at in
+        file[at] == 0x0f && Self.name(file[at + 1], file[at + 2]) != nil
       }
     }
+  }
+
+  /// Bytes that the linker script keeps free at the end of the text.
+  private static let roomForStubs = 512
+
+  /// What is refused mostly lies in the distance of a jump or call. Such an instruction is led to its target by way of a jump in the room
+  /// at the end of the text, so that it has another distance. `instructions` are the addresses of all instructions in the text.
+  mutating func mend(_ instructions: [Int]) {
+    for segment in segments {
+      let starts = Set(instructions.map { $0 - segment.address + segment.range.lowerBound })
+      var stub = max(segment.range.lowerBound, segment.range.upperBound - Self.roomForStubs)
+      // Mended before.
+      while stub + 5 <= segment.range.upperBound, file[stub] == 0xe9 { stub += 5 }
+      while let refused = offsets.first(where: segment.range.contains) {
+        guard let start = (max(segment.range.lowerBound, refused - 5)...refused).last(where: starts.contains),
+          let end = jumpEnd(start), refused < end
+        else { return }
+        let target = end + distance(end)
+        while true {
+          guard stub + 5 <= segment.range.upperBound, file[stub] == 0xcc else { return }
+          file[stub] = 0xe9
+          setDistance(stub + 5, to: target)
+          setDistance(end, to: stub)
+          stub += 5
+          let before = offsets
+          scan()
+          if offsets.allSatisfy(before.contains), !offsets.contains(refused) { break }
+          // Refused bytes in one of the new distances: this room stays unused.
+          setDistance(end, to: target)
+          file.replaceSubrange(stub - 5..<stub, with: [UInt8](repeating: 0x90, count: 5))
+          scan()
+        }
+      }
+    }
+  }
+
+  /// The end of the instruction at an offset if it is a jump, a conditional jump or a call with a distance of four bytes.
+  private func jumpEnd(_ start: Int) -> Int? {
+    if file[start] == 0xe8 || file[start] == 0xe9 { return start + 5 }
+    return file[start] == 0x0f && file[start + 1] & 0xf0 == 0x80 ? start + 6 : nil
+  }
+
+  private func distance(_ end: Int) -> Int {
+    Int(Int32(truncatingIfNeeded: file[end - 4..<end].reversed().reduce(0) { $0 << 8 | Int($1) }))
+  }
+
+  private mutating func setDistance(_ end: Int, to target: Int) {
+    for byte in 0..<4 { file[end - 4 + byte] = UInt8(truncatingIfNeeded: (target - end) >> (8 * byte)) }
   }
 
   /// What begins with 0x0f and these bytes, if it is refused.

@@ -9,7 +9,8 @@
 /// Reads a disassembly line by line and collects findings.
 struct InstructionCheck {
   private(set) var findings: [String] = []
-  private(set) var instructions = 0
+  /// Addresses of all instructions.
+  private(set) var addresses: [Int] = []
   /// The code is a service, not the kernel.
   private let isService: Bool
 
@@ -58,7 +59,7 @@ struct InstructionCheck {
       words.removeFirst()
     }
     guard let first = words.first else { return }
-    instructions += 1
+    addresses.append(Int(line[..<colon].drop { $0 == " " }, radix: 16) ?? 0)
     let operation = String(first)
     // Without the disassembler's comment.
     let operands = words.dropFirst().prefix { !$0.hasPrefix("#") }.joined(separator: " ")

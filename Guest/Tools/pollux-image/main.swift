@@ -1,6 +1,6 @@
 // The build tool of the guest image: `archive OUT NAME=FILE…` packs the boot archive, `check` reads the disassembly of the
 // kernel on standard input and fails on instructions that it must not contain; `check-service FILE` does so for a service for
-// kernel space, whose bytes it checks too.
+// kernel space, whose bytes it checks too, and mends where they lie in distances of jumps.
 import Glibc
 
 func complain(_ message: String) {
@@ -26,6 +26,14 @@ func contents(of path: String) -> [UInt8] {
   return bytes
 }
 
+func save(_ bytes: [UInt8], to path: String) {
+  guard let file = fopen(path, "r+b") ?? fopen(path, "wb") else { fail("\(path): \(String(cString: strerror(errno)))") }
+  let written = bytes.withUnsafeBufferPointer { fwrite($0.baseAddress, 1, $0.count, file) }
+  guard ftruncate(fileno(file), off_t(bytes.count)) == 0, fclose(file) == 0, written == bytes.count else {
+    fail("\(path): \(String(cString: strerror(errno)))")
+  }
+}
+
 let arguments = CommandLine.arguments.dropFirst()
 switch arguments.first {
 case "archive":
@@ -39,22 +47,25 @@ case "archive":
     archive.append(name: name, contents: bytes, executable: bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]))
   }
   archive.finish()
-  guard let file = fopen(out, "wb") else { fail("\(out): \(String(cString: strerror(errno)))") }
-  let written = archive.bytes.withUnsafeBufferPointer { fwrite($0.baseAddress, 1, $0.count, file) }
-  guard fclose(file) == 0, written == archive.bytes.count else { fail("\(out): \(String(cString: strerror(errno)))") }
+  save(archive.bytes, to: out)
 case "check":
   var check = InstructionCheck()
   while let line = readLine() { check.read(line) }
   let findings = check.findings
   for finding in findings { complain("kernel: \(finding)") }
-  guard check.instructions > 0 else { fail("no disassembly on standard input") }
+  guard !check.addresses.isEmpty else { fail("no disassembly on standard input") }
   if !findings.isEmpty { fail("the kernel contains \(findings.count) instructions that it must not") }
 case "check-service":
   guard let file = arguments.dropFirst().first else { fail("usage: check-service FILE <DISASSEMBLY") }
   var check = InstructionCheck(isService: true)
   while let line = readLine() { check.read(line) }
-  guard check.instructions > 0 else { fail("no disassembly on standard input") }
-  let findings = check.findings + ByteCheck(contents(of: file)).findings
+  guard !check.addresses.isEmpty else { fail("no disassembly on standard input") }
+  var bytes = ByteCheck(contents(of: file))
+  if !bytes.offsets.isEmpty {
+    bytes.mend(check.addresses)
+    save(bytes.file, to: file)
+  }
+  let findings = check.findings + bytes.findings
   for finding in findings { complain("\(file): \(finding)") }
   if !findings.isEmpty { fail("not fit for kernel space: \(findings.count) findings") }
 default:
