@@ -95,6 +95,9 @@ let package = Package(
     // The file service's client.
     userModule("Files", ["FileInterface", "Pollux"]),
 
+    // The memory manager's clients, alone and together with files.
+    userModule("MemoryClient", ["Pollux"]),
+
     // How benchmark programs measure and report.
     userModule("BenchReport", ["BenchmarkCore", "Pollux"]),
 
@@ -117,14 +120,14 @@ let package = Package(
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
-    program("stress", ["Pollux"], path: "Stress"),
-    program("memory-manager", ["MemoryBooks", "Pollux"], path: "MemoryManager"),
+    program("stress", ["Files", "MemoryClient", "Pollux"], path: "Stress"),
+    program("memory-manager", ["MemoryBooks", "MemoryClient", "Pollux"], path: "MemoryManager"),
     program("bench-paging", ["BenchReport", "Pollux"], path: "BenchPaging"),
     program("bench-tokens", ["BenchReport", "Pollux"], path: "BenchTokens"),
-    program("memory-test", ["Pollux"], path: "MemoryTest"),
-    program("file-memory", ["FileInterface", "TmpFS", "Pollux"], path: "FileMemory"),
-    program("composition-test", ["FileInterface", "Pollux"], path: "CompositionTest"),
-    program("bench-composition", ["BenchReport", "FileInterface", "Pollux"], path: "BenchComposition"),
+    program("memory-test", ["MemoryClient", "Pollux"], path: "MemoryTest"),
+    program("file-memory", ["FileInterface", "MemoryClient", "TmpFS", "Pollux"], path: "FileMemory"),
+    program("composition-test", ["MemoryClient", "Pollux"], path: "CompositionTest"),
+    program("bench-composition", ["BenchReport", "MemoryClient", "Pollux"], path: "BenchComposition"),
     program("vfs", ["BlockClient", "Ext2", "FileInterface", "Pollux", "TmpFS", "VFS"], path: "VFSService"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]

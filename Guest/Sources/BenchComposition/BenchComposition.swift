@@ -3,7 +3,7 @@
 // difference but its own configuration: `files=NAME memory=NAME` among its arguments.
 
 import BenchReport
-import FileInterface
+import MemoryClient
 import Pollux
 
 @main enum BenchComposition {
@@ -14,22 +14,11 @@ import Pollux
   static func main() {
     var bench = Bench("composition")
     do throws(SystemError) {
-      let files = try open(MeasureOptions.value("files", in: bench.arguments) ?? Bytes("memory"))
-      let memory = try open(MeasureOptions.value("memory", in: bench.arguments) ?? Bytes("memory"))
+      let files = try Services.open(MeasureOptions.value("files", in: bench.arguments) ?? Bytes("memory"))
+      let memory = try Services.open(MeasureOptions.value("memory", in: bench.arguments) ?? Bytes("memory"))
       try measure(&bench, files, memory)
     } catch { bench.fail("a service or the kernel refuses", error) }
     bench.finish()
-  }
-
-  private static func open(_ name: Bytes) throws(SystemError) -> Connection {
-    var tries = 0
-    while true {
-      do throws(SystemError) { return try Connection.open(name) } catch {
-        tries += 1
-        if error != .notFound || tries > 2000 { throw error }
-        Clock.sleep(microseconds: 1000)
-      }
-    }
   }
 
   private static func call(_ service: Connection, _ message: inout Message) throws(SystemError) {

@@ -5,6 +5,7 @@
 //   shared          one process, one cache: a file's page is the page that is mapped
 
 import FileInterface
+import MemoryClient
 import Pollux
 import TmpFS
 

@@ -1,6 +1,7 @@
 // The file system's part: tmpfs, and who must hear of changes.
 
 import FileInterface
+import MemoryClient
 import Pollux
 import TmpFS
 

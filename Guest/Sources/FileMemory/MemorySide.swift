@@ -1,6 +1,7 @@
 // The memory manager's part: which pages of which files are mapped where, and its page cache, unless the files' pages are that.
 
 import FileInterface
+import MemoryClient
 import Pollux
 import TmpFS
 

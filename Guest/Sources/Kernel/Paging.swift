@@ -120,6 +120,24 @@ enum Paging {
     source.releaseTable(space.pointee.frame)
   }
 
+  /// The service that faults are passed on to has died. What it mapped in managed regions may be a copy of something that goes on
+  /// changing: nobody sees it any more. All other processors are stopped.
+  static func forgetManaged(by service: Reference<Service>) {
+    for identifier in 0..<UInt32(PROCESS_LIMIT) {
+      guard let process = Objects.process(identifier), let space = process.pointee.paging,
+        space.pointee.manager?.pointee.service == service
+      else { continue }
+      var source = SpaceSource(process: process)
+      let table = PageTable(memory: DirectMemory(), root: process.pointee.pageTable)
+      for index in 0..<space.pointee.map.count where space.pointee.map[index].mode & RegionMode.managed != 0 {
+        let region = space.pointee.map[index]
+        if (try? table.unmap(region.start, size: region.end - region.start, source: &source)) ?? false {
+          Scheduler.flush(table.root, replacement: table.root)
+        }
+      }
+    }
+  }
+
   /// Whether a range has paged regions; memory objects are not mapped there.
   static func overlaps(_ process: Reference<Process>, _ start: UInt64, _ size: UInt64) -> Bool {
     process.pointee.paging?.pointee.map.overlaps(start: start, end: start + size) ?? false

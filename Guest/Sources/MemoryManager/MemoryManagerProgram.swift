@@ -2,27 +2,8 @@
 // does what was decided in advance and passes the rest on to here.
 
 import MemoryBooks
+import MemoryClient
 import Pollux
-
-/// Operations of the service: word 0 of a call. Word 0 of the reply is 0 or a `SystemError`.
-enum MemoryCall: UInt64 {
-  /// Passes the client's process with the rights to manage and observe it; budget in pages in word 1, in word 2 whether mapping more
-  /// than that is refused (else the process ends when it touches more); in word 3 the number of the client that may fork into it, plus
-  /// one. → the client's number in word 1.
-  case attach = 0
-  /// Address (0: anywhere), bytes, mode (`Protection`, `RegionMode`) → address in word 1.
-  case map = 1
-  /// Address, bytes.
-  case unmap = 2
-  /// Address, bytes, `Protection`.
-  case protect = 3
-  /// Number of a client that agrees and has nothing mapped: it gets all areas, copied on write.
-  case fork = 4
-  /// → pages mapped, pages in the pool, free pages, faults passed on, log records in words 1…5.
-  case usage = 5
-  /// Reads logs, fills pools, clears pages: what the manager does by itself now and then.
-  case settle = 6
-}
 
 @main enum MemoryManagerProgram {
   static func main() {

@@ -1,13 +1,14 @@
 // A test of the memory manager from outside (HongMeng §4.5), in three processes that its mode tells apart: the test itself, a child that
 // memory is forked into, and a hog that touches more than its budget. `Tests/GuestTests` reads the lines and the exit code.
 
+import MemoryClient
 import Pollux
 
 @main enum MemoryTest {
   static func main() {
     let mode = Program.start.text("mode") ?? Bytes("")
     do throws(SystemError) {
-      let manager = Client(try open(Bytes("memory-manager")))
+      let manager = AnonymousMemory(try Services.open(Bytes("memory-manager")))
       if mode.equals("hog") { try hog(manager) }
       if mode.equals("child") { try child(manager) }
       try test(manager)
@@ -21,20 +22,9 @@ import Pollux
     Kernel.exit(1)
   }
 
-  static func open(_ name: Bytes) throws(SystemError) -> Connection {
-    var tries = 0
-    while true {
-      do throws(SystemError) { return try Connection.open(name) } catch {
-        tries += 1
-        if error != .notFound || tries > 5000 { throw error }
-        Clock.sleep(microseconds: 1000)
-      }
-    }
-  }
-
   // MARK: The hog
 
-  private static func hog(_ manager: Client) throws(SystemError) -> Never {
+  private static func hog(_ manager: AnonymousMemory) throws(SystemError) -> Never {
     _ = try manager.attach(budget: 16, isStrict: false)
     // It waits until the test has looked at what there is.
     let go = try Notification.create()
@@ -49,7 +39,7 @@ import Pollux
 
   // MARK: The child
 
-  private static func child(_ manager: Client) throws(SystemError) -> Never {
+  private static func child(_ manager: AnonymousMemory) throws(SystemError) -> Never {
     // Call 0: parent's number → own number. Call 1: address, pages, seed → 1 if the contents are the parent's; then it writes its own.
     let service = try RPCService.create(stacks: 1) { _, message in
       if message[0] == 0 {
@@ -72,7 +62,7 @@ import Pollux
 
   // MARK: The test
 
-  private static func test(_ manager: Client) throws(SystemError) {
+  private static func test(_ manager: AnonymousMemory) throws(SystemError) {
     var failures: UInt64 = 0
     func expect(_ name: StaticString, _ holds: Bool) {
       if !holds { failures += 1 }
@@ -122,7 +112,7 @@ import Pollux
     try manager.unmap(shared, pages: 40)
 
     // Fork.
-    let child = try open(Bytes("child"))
+    let child = try Services.open(Bytes("child"))
     var message = Message(0, number)
     try child.call(&message)
     let childNumber = message[0]
@@ -139,16 +129,16 @@ import Pollux
     // The hog.
     // With all pools full, so that what lies ahead for others makes no difference.
     let before = try manager.settledUsage()
-    let gate = try open(Bytes("hog"))
+    let gate = try Services.open(Bytes("hog"))
     message = Message(0)
     // It may end before the call returns.
     do throws(SystemError) { try gate.call(&message) } catch { if error != .peerClosed { throw error } }
     var tries = 0
-    while try state(of: Bytes("hog")) == .running, tries < 3000 {
+    while try Services.state(Bytes("hog")) == .running, tries < 3000 {
       Clock.sleep(microseconds: 1000)
       tries += 1
     }
-    expect("who touches more than its budget ends", try state(of: Bytes("hog")) == .faulted)
+    expect("who touches more than its budget ends", try Services.state(Bytes("hog")) == .faulted)
     expect("its neighbour does not notice", holds(address, pages: 50, seed: 70))
     tries = 0
     while try manager.settledUsage().free < before.free, tries < 3000 {
@@ -170,19 +160,6 @@ import Pollux
     } catch { return error }
   }
 
-  private static func state(of name: Bytes) throws(SystemError) -> ServiceState {
-    var index: UInt64 = 0
-    while true {
-      var message = Message(RegistryCall.service.rawValue, index)
-      try Program.ask(&message)
-      let text = message.text(at: 1, words: 2)
-      if text.count == name.count, text.indices.allSatisfy({ text[$0] == name.byte($0) }) {
-        return ServiceState(rawValue: message[7] & 0xff) ?? .notStarted
-      }
-      index += 1
-    }
-  }
-
   // MARK: Memory
 
   /// Word `index` of a page that the manager gave this process.
@@ -201,48 +178,5 @@ import Pollux
   private static func isZero(_ address: UInt64, pages: UInt64) -> Bool {
     for page in 0..<pages where word(address, page, page & 511).pointee != 0 { return false }
     return true
-  }
-}
-
-/// The memory manager as a client sees it.
-struct Client {
-  private let connection: Connection
-  init(_ connection: Connection) { self.connection = connection }
-
-  private func call(_ message: inout Message) throws(SystemError) {
-    try connection.call(&message)
-    if message[0] != 0 { throw SystemError(rawValue: Int64(bitPattern: message[0])) ?? .badCall }
-  }
-
-  /// This client's number; `parent`: the number of the client that may fork into it.
-  func attach(budget: UInt64, isStrict: Bool, parent: UInt64? = nil) throws(SystemError) -> UInt64 {
-    guard let own = Program.start.handle("process") else { throw .badHandle }
-    var message = Message(0, budget, isStrict ? 1 : 0, parent.map { $0 + 1 } ?? 0)
-    message.pass(Handle(own), [.manage, .observe, .grant])
-    try call(&message)
-    return message[1]
-  }
-  func map(pages: UInt64, at address: UInt64 = 0) throws(SystemError) -> UInt64 {
-    var message = Message(1, address, pages * 4096, Protection([.read, .write]).rawValue)
-    try call(&message)
-    return message[1]
-  }
-  func unmap(_ address: UInt64, pages: UInt64) throws(SystemError) {
-    var message = Message(2, address, pages * 4096)
-    try call(&message)
-  }
-  func fork(to number: UInt64) throws(SystemError) {
-    var message = Message(4, number)
-    try call(&message)
-  }
-  func settledUsage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
-    var message = Message(6)
-    try call(&message)
-    return try usage()
-  }
-  func usage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
-    var message = Message(5)
-    try call(&message)
-    return (message[1], message[2], message[3])
   }
 }

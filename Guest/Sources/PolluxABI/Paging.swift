@@ -57,6 +57,7 @@ public struct PagingRecord: Equatable, Sendable {
 /// How a region of an address space is paged; with the bits of `Protection`, which may be none here.
 public enum RegionMode {
   /// Every fault goes to the memory manager: file mappings, and the plain pager that kernel paging is measured against.
+  /// What the manager mapped there leaves when its service dies.
   public static let managed: UInt64 = 8
 }
 

@@ -21,13 +21,23 @@ struct Conductor {
   private var victims: [Victim] = []
   private var dice: Dice
   private let service: RPCService
+  /// Clients have tokens of it.
+  private let ring: Token
   private var kills: UInt64 = 0
   private var restarts: UInt64 = 0
 
   init() throws(SystemError) {
     dice = Dice(StressProgram.argument("seed")?.number ?? Clock.now)
     // The one service that lives through it all: its stacks must all be free at the end, whoever died in it.
+    let ring = try Token.create(.ring)
+    ring.store(StressProgram.ringMark, at: RingPage.tail)
+    self.ring = ring
     service = try RPCService.create(stacks: 3) { _, message in
+      if message[4] == StressProgram.tokenRequest, let process = message.received {
+        message = Message(0, (try? ring.grant(to: process, [.read])) ?? 0)
+        process.close()
+        return
+      }
       if message[3] == 1 { Clock.sleep(microseconds: 300) }
       message[0] = message[0] &* 3 &+ 1
       message[2] = 0
@@ -42,8 +52,12 @@ struct Conductor {
       }
       let mode = message.text(at: 5, words: 2)
       let program = message.text(at: 3, words: 2)
-      let isOurs = Self.spells(program, "stress") && (Self.spells(mode, "server") || Self.spells(mode, "client"))
-      if isOurs || Self.spells(program, "memdisk") {
+      // The conductor itself has no mode, and a driver's parts start together only.
+      let isOurs =
+        Self.spells(program, "stress")
+        ? !mode.isEmpty
+        : ["memdisk", "echo", "vfs", "file-memory", "memory-manager"].contains { Self.spells(program, $0) }
+      if isOurs {
         victims.append(Victim(index: index, name: message.text(at: 1, words: 2)))
       }
       index += 1
@@ -77,6 +91,7 @@ struct Conductor {
     isGood = check("the processes are those of before", before.processes == after.processes) && isGood
     isGood = check("the threads are those of before", before.threads == after.threads) && isGood
     isGood = check("no stack is bound to a call", service.query(.inUse) == 0 && service.query(.waiting) == 0) && isGood
+    isGood = check("no token of the ring is left", (try? ring.info().derived) == 0) && isGood
     isGood = check("all stacks are there", service.query(.stacks) == 3) && isGood
     isGood = check("something was killed", kills > 0 && restarts > 0) && isGood
     Console.write(isGood ? "stress: done\n" : "stress: FAILED\n")

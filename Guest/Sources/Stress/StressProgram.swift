@@ -4,11 +4,17 @@
 import Pollux
 
 @main enum StressProgram {
+  /// Word 4 of a call to the conductor that passes a process, for which a token of the conductor's ring is to be made.
+  static let tokenRequest: UInt64 = 0x6e65_6b6f_74
+  /// What the ring's page says.
+  static let ringMark: UInt64 = 0x5354_5245_5353
+
   static func main() {
     let mode = Program.start.text("mode") ?? Bytes("")
     do throws(SystemError) {
       if mode.equals("server") { try StressServer.serve() }
       if mode.equals("client") { try StressClient.run() }
+      try WorkingClient.run(mode)
       var conductor = try Conductor()
       try conductor.run()
     } catch {

@@ -11,6 +11,7 @@ enum Unwinding {
       process.pointee.services.remove(service)
       service.pointee.isClosed = true
       service.pointee.references += 1
+      Paging.forgetManaged(by: service)
       var connection = service.pointee.connections.first
       while let open = connection {
         connection = open.pointee.link.next
