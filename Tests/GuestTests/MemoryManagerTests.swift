@@ -7,8 +7,9 @@ import Testing
   func budgetsForksAndNeighboursHold(host: Host, cpus: Int) throws {
     var description = GuestDescription(memory: "128M", cpus: cpus)
     let services = [
-      "name=memory-manager,program=memory-manager,arguments=pages=1024", "name=child,program=memory-test,mode=child",
-      "name=hog,program=memory-test,mode=hog", "name=test,program=memory-test",
+      "name=memory-manager,program=memory-manager,arguments=pages=864", "name=child,program=memory-test,mode=child",
+      "name=hog,program=memory-test,mode=hog",
+      "name=idle,program=memory-test,mode=idle", "name=test,program=memory-test",
     ]
     description.compose(services, on: host)
     let run = try description.start(on: host).finish(seconds: 60)

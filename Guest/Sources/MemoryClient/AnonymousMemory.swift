@@ -16,7 +16,8 @@ public enum MemoryCall: UInt64 {
   case protect = 3
   /// Number of a client that agrees and has nothing mapped: it gets all areas, copied on write.
   case fork = 4
-  /// → pages mapped, pages in the pool, free pages, faults passed on, log records in words 1…5.
+  /// → pages mapped, pages in the pool, free pages, faults passed on, log records, pages taken back out of pools
+  /// and pages merged with the zero page under pressure in words 1…7.
   case usage = 5
   /// Reads logs, fills pools, clears pages: what the manager does by itself now and then.
   case settle = 6
@@ -55,16 +56,32 @@ public struct AnonymousMemory {
     var message = Message(MemoryCall.fork.rawValue, number)
     try call(&message)
   }
+  /// What the manager has and has done, all clients together but for `resident` and `pooled`. Pages.
+  public struct Usage: Equatable, Sendable {
+    /// Mapped for this client.
+    public var resident: UInt64
+    /// Lying ahead for this client.
+    public var pooled: UInt64
+    public var free: UInt64
+    /// Faults that the kernel passed on: regions it does not page, an empty pool, a full log.
+    public var passedFaults: UInt64
+    /// Taken back out of pools, and given back for the zero page, when memory was short.
+    public var takenBack: UInt64
+    public var merged: UInt64
+  }
+
   /// As `usage`, after the manager has read its logs and filled its pools.
-  public func settledUsage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
+  public func settledUsage() throws(SystemError) -> Usage {
     var message = Message(MemoryCall.settle.rawValue)
     try call(&message)
     return try usage()
   }
-  /// Pages that clients have, that lie ahead for them, and that are free.
-  public func usage() throws(SystemError) -> (resident: UInt64, pooled: UInt64, free: UInt64) {
+
+  public func usage() throws(SystemError) -> Usage {
     var message = Message(MemoryCall.usage.rawValue)
     try call(&message)
-    return (message[1], message[2], message[3])
+    return Usage(
+      resident: message[1], pooled: message[2], free: message[3], passedFaults: message[4], takenBack: message[6],
+      merged: message[7])
   }
 }

@@ -102,12 +102,16 @@ final class MemoryManager {
       reply[3] = books.freePages
       reply[4] = books.counts.passedFaults
       reply[5] = books.counts.records
+      reply[6] = books.counts.takenBack
+      reply[7] = books.counts.merged
     case .settle: settle()
     }
   }
 
   private func attach(_ badge: UInt64, _ request: Message) throws(SystemError) -> UInt64 {
     guard let process = request.received, let service, request[1] > 0 else { throw .badHandle }
+    // Who had this badge before may have ended just now.
+    settle()
     let number = books.nextClient
     do throws(SystemError) {
       guard kernel.number(of: badge) == nil else { throw .exists }

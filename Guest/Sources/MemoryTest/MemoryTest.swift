@@ -1,5 +1,5 @@
-// A test of the memory manager from outside (HongMeng §4.5), in three processes that its mode tells apart: the test itself, a child that
-// memory is forked into, and a hog that touches more than its budget. `Tests/GuestTests` reads the lines and the exit code.
+// A test of the memory manager from outside (HongMeng §4.5), in processes that its mode tells apart: the test itself, a child that memory
+// is forked into, a hog that touches more than its budget, and one that has much and needs little. `Tests/GuestTests` reads the lines and the exit code.
 
 import MemoryClient
 import Pollux
@@ -11,6 +11,7 @@ import Pollux
       let manager = AnonymousMemory(try Services.open(Bytes("memory-manager")))
       if mode.equals("hog") { try hog(manager) }
       if mode.equals("child") { try child(manager) }
+      if mode.equals("idle") { try idle(manager) }
       try test(manager)
     } catch {
       var line = Text("FAILED with an error: ")
@@ -60,6 +61,32 @@ import Pollux
     while true { _ = forever.wait() }
   }
 
+  // MARK: The idle one
+
+  private static let idlePages: UInt64 = 640
+
+  /// Call 0: touches pages and leaves them zero. Call 1 → 1 if they still are, and can be written.
+  private static func idle(_ manager: AnonymousMemory) throws(SystemError) -> Never {
+    var address: UInt64 = 0
+    let service = try RPCService.create(stacks: 1) { _, message in
+      let call = message[0]
+      message[0] = 0
+      do throws(SystemError) {
+        if call == 0 {
+          _ = try manager.attach(budget: idlePages, isStrict: true)
+          address = try manager.map(pages: idlePages)
+          for page in 0..<idlePages { word(address, page, 0).pointee = 0 }
+        } else if isZero(address, pages: idlePages) {
+          touch(address, pages: 8, seed: 5)
+          message[0] = holds(address, pages: 8, seed: 5) && word(address, 9, 9).pointee == 0 ? 1 : 0
+        }
+      } catch { message[0] = 2 }
+    }
+    try service.publish()
+    let forever = try Notification.create()
+    while true { _ = forever.wait() }
+  }
+
   // MARK: The test
 
   private static func test(_ manager: AnonymousMemory) throws(SystemError) {
@@ -82,8 +109,11 @@ import Pollux
       error { () throws(SystemError) in _ = try manager.map(pages: 257) } == .noMemory)
     let address = try manager.map(pages: 200)
     expect("new memory is zero", isZero(address, pages: 200))
+    let calm = try manager.usage().passedFaults
+    // More pages than the pool has, and at once.
     touch(address, pages: 200, seed: 7)
     expect("it holds what was written, in kernel paging's hands", holds(address, pages: 200, seed: 7))
+    expect("a dry pool is the manager's business, and counted", try manager.usage().passedFaults > calm)
     expect(
       "more than the budget is still refused",
       error { () throws(SystemError) in _ = try manager.map(pages: 57) } == .noMemory)
@@ -147,6 +177,22 @@ import Pollux
     }
     expect("and all its pages come back", try manager.settledUsage().free >= before.free)
 
+    // Memory is short: what the idle one has, mostly zeros, comes back for who needs it.
+    let idle = try Services.open(Bytes("idle"))
+    message = Message(0)
+    try idle.call(&message)
+    expect("an idle process has most of the memory", message[0] == 0)
+    let short = try manager.settledUsage()
+    let more = try manager.map(pages: 56)
+    touch(address, pages: 200, seed: 9)
+    touch(more, pages: 56, seed: 10)
+    expect("who needs memory gets it", holds(address, pages: 200, seed: 9) && holds(more, pages: 56, seed: 10))
+    let tight = try manager.usage()
+    expect("from pools and from pages of zeros", tight.takenBack + tight.merged > short.takenBack + short.merged)
+    message = Message(1)
+    try idle.call(&message)
+    expect("whose owner sees zeros as before, and can write", message[0] == 1)
+    try manager.unmap(more, pages: 56)
     try manager.unmap(address, pages: 200)
     expect("unmapped pages are free again", try manager.usage().resident == 0)
     if failures == 0 { Console.write("ok the test reached its end\n") }
