@@ -72,6 +72,7 @@ struct BenchBlock: ParsableCommand {
     try reportingFailures {
       let plan = try BenchmarkPlan(self)
       let machine = try BenchmarkOutput.machine(machine)
+      try BenchmarkOutput.requireProcessors(cpus)
       try BenchmarkOutput.requireWritable(json: json, html: html)
       let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
       Interruption.install()

@@ -33,9 +33,7 @@ struct ProgramBenchOptions: ParsableArguments {
       guard (1...100).contains(repetitions) else {
         throw ConfigurationError(key: "--repeat", value: "\(repetitions)", expected: "must be a number from 1 to 100")
       }
-      guard (1...64).contains(cpus) else {
-        throw ConfigurationError(key: "--cpus", value: "\(cpus)", expected: "must be a number from 1 to 64")
-      }
+      try BenchmarkOutput.requireProcessors(cpus)
       try BenchmarkOutput.requireWritable(json: json, html: html)
       let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
       Interruption.install()
@@ -125,6 +123,13 @@ enum BenchmarkOutput {
     }
     if machine == .kvm { try HostKVM.requireUsable() }
     return machine
+  }
+
+  /// A number of virtual CPUs that Pollux uses.
+  static func requireProcessors(_ count: Int) throws {
+    guard (1...8).contains(count) else {
+      throw ConfigurationError(key: "--cpus", value: "\(count)", expected: "must be a number from 1 to 8")
+    }
   }
 
   /// The kernel and archive that the user names, or those built with the package.

@@ -28,4 +28,16 @@ import Testing
     guest.type("halt\r")
     #expect(guest.finish().exitCode == 0)
   }
+
+  /// A composition with a program that is not there names it, and starts the rest.
+  @Test(arguments: Host.available)
+  func aProgramThatIsMissingIsNamed(host: Host) throws {
+    var description = GuestDescription()
+    description.compose(["name=ghost,program=nowhere", "console"], on: host)
+    let guest = try description.start(on: host)
+    #expect(guest.waitFor("init: ghost: not in the boot archive: nowhere"), "\(guest.console)")
+    #expect(guest.waitFor("pollux> "), "\(guest.console)")
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
 }

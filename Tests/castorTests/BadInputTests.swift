@@ -91,6 +91,12 @@ enum TestKernel {
     try Self.check(arguments, .usage, names: "see 'castor")
   }
 
+  @Test(arguments: ["0", "9"])
+  func processorsThatPolluxHasNot(_ count: String) throws {
+    try Self.check(
+      ["bench", "block", "--machine", "qemu", "--cpus", count], .invalidConfiguration, names: "--cpus '\(count)'")
+  }
+
   static let machine = ["run", "--kernel", "kernel.elf", "--control", "none"]
 
   @Test func missingKernel() throws {

@@ -33,7 +33,7 @@ import Testing
     (#"echo "panic: no memory"; exit 101"#, Configuration.ExitCode.guestFailure, "panic: no memory"),
     (#"printf '\036{"report":"bench-error","message":"no service"}\n'; sleep 60"#, .guestFailure, "no service"),
     (#"echo "init: bench died of exception 14"; sleep 60"#, .guestFailure, "exception 14"),
-    (#"echo "init: queue: not in the boot archive: program missing"; sleep 60"#, .guestFailure, "queue"),
+    (#"echo "init: queue: not in the boot archive: bench-rpc"; sleep 60"#, .guestFailure, "queue"),
     (#"printf '\036{"report":"bench-end","figures":2}\n'; sleep 60"#, .protocolError, "0 of 2"),
     (#"printf '\036{"report":"bench-figure","name":"a"}\n'; sleep 60"#, .protocolError, "not complete"),
     (#"printf '\036not JSON\n'; sleep 60"#, .protocolError, "not JSON"),
@@ -69,7 +69,8 @@ import Testing
 
   @Test(arguments: [
     (["--machine", "bochs"], Configuration.ExitCode.usage, "bochs"), (["--repeat", "0"], .invalidConfiguration, "0"),
-    (["--repeat", "x"], .usage, "'x'"), (["--cpus", "0"], .invalidConfiguration, "0"), (["--json"], .usage, "--json"),
+    (["--repeat", "x"], .usage, "'x'"), (["--cpus", "0"], .invalidConfiguration, "0"),
+    (["--cpus", "9"], .invalidConfiguration, "9"), (["--json"], .usage, "--json"),
     (["--json", "/nonexistent/x"], .cannotCreate, "/nonexistent/x"), (["--html", "/proc"], .cannotCreate, "/proc"),
     (["--json", "one", "--html", "./one"], .usage, "./one"), (["rows"], .usage, "rows"),
     (["--rows", "3"], .usage, "--rows"),

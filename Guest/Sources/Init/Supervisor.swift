@@ -65,7 +65,9 @@ final class Supervisor {
     for entry in machine.composition.entries { start(entry) }
   }
 
-  private func report(_ name: Bytes, _ what: StaticString, _ detail: StaticString) {
+  private func report(_ name: Bytes, _ what: StaticString, _ detail: StaticString) { report(name, what, Bytes(detail)) }
+
+  private func report(_ name: Bytes, _ what: StaticString, _ detail: Bytes) {
     var line = Text("init: ")
     line.add(name)
     line.add(": ")
@@ -88,7 +90,7 @@ final class Supervisor {
       }
     } catch {
       switch error {
-      case .noSuchProgram: report(entry.name, "not in the boot archive: ", "program missing")
+      case .noSuchProgram: report(entry.name, "not in the boot archive: ", entry.program)
       case .badImage: report(entry.name, "cannot be loaded: ", "damaged image")
       case .kernel(let reason): report(entry.name, "cannot be started: ", reason.name)
       }

@@ -47,6 +47,16 @@ func waitForEnd(_ process: UInt64) -> ProcessStatus {
   return ProcessStatus(rawValue: raw(.processStatus, process))
 }
 
+/// Whether something is so at once or within two seconds: a busy host gives another processor its turn late.
+func soon(_ isSo: () -> Bool) -> Bool {
+  let end = deadline(milliseconds: 2000)
+  while !isSo() {
+    if pollux_time_stamp() > end { return false }
+    _ = must(.threadSleep, deadline(milliseconds: 1))
+  }
+  return true
+}
+
 func deadline(milliseconds: UInt64) -> UInt64 {
   pollux_time_stamp() &+ Kernel.info(KernelInfo.tscFrequency) / 1000 &* milliseconds
 }
