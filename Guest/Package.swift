@@ -128,6 +128,7 @@ let package = Package(
     program("file-memory", ["FileInterface", "MemoryClient", "TmpFS", "Pollux"], path: "FileMemory"),
     program("composition-test", ["MemoryClient", "Pollux"], path: "CompositionTest"),
     program("bench-composition", ["BenchReport", "MemoryClient", "Pollux"], path: "BenchComposition"),
+    program("file-test", ["FileInterface", "Files", "Pollux"], path: "FileTest"),
     program("vfs", ["BlockClient", "Ext2", "FileInterface", "Pollux", "TmpFS", "VFS"], path: "VFSService"),
     program("memdisk", ["BlockInterface", "BlockServer", "Pollux"], path: "MemoryDisk"),
   ]

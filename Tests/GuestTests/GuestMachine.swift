@@ -120,11 +120,14 @@ final class GuestMachine {
     // The pipes' last bytes arrive on another thread.
     usleep(50_000)
     let texts = collected.texts
-    let code =
-      process.terminationReason == .uncaughtSignal ? 128 + process.terminationStatus : process.terminationStatus
-    // QEMU's isa-debug-exit device makes 2n + 1 of the guest's exit code n.
-    let guestCode = host == .qemu && code % 2 == 1 ? code / 2 : code
-    return GuestRun(console: texts.console, errors: texts.errors, exitCode: guestCode)
+    var code = process.terminationStatus
+    if process.terminationReason == .uncaughtSignal {
+      code += 128
+    } else if host == .qemu, code % 2 == 1 {
+      // QEMU's isa-debug-exit device makes 2n + 1 of the guest's exit code n.
+      code /= 2
+    }
+    return GuestRun(console: texts.console, errors: texts.errors, exitCode: code)
   }
 }
 

@@ -346,6 +346,18 @@ public final class BlockServer<Plane: BlockPlane> {
     }
   }
 
+  /// Waits until the device has done what a process that has ended asked for under this badge, so that none of it reaches the disk after
+  /// what its successor does.
+  private func settleOrphans(of badge: UInt64) {
+    dropOrphans()
+    while sessions.contains(where: { $0.isOrphan && $0.badge == badge && $0.rings.inFlight > 0 }) {
+      plane.kick()
+      guard let completion = waitForCompletion() else { break }
+      finish(completion)
+    }
+    removeOrphans()
+  }
+
   private func removeOrphans() {
     var index = 0
     while index < sessions.count {
@@ -398,9 +410,14 @@ public final class BlockServer<Plane: BlockPlane> {
       message[1] = UInt64(shown.queueSize)
       message.pass(shown.memory.handle, [.read])
     case .enter, .detach:
-      guard let session = session(first, badge: badge), session.waiter == nil else {
+      guard let session = session(first, badge: badge), !session.isClosing else {
         message = Message(BlockReply.noSuchSession.rawValue)
         break
+      }
+      // A session is used by one thread: if a call of it still waits, that call was cancelled, and nobody hears its answer.
+      if let cancelled = session.waiter {
+        var nothing = Message(BlockReply.noSuchSession.rawValue)
+        server.reply(cancelled, &nothing)
       }
       session.waiter = server.setAside()
       session.waitsFor = Int(min(second, 4096))
@@ -429,6 +446,7 @@ public final class BlockServer<Plane: BlockPlane> {
       memory?.close()
       return Message(BlockReply.badMemory.rawValue)
     }
+    settleOrphans(of: badge)
     guard sessions.count < Self.maximumSessions else {
       memory.close()
       return Message(BlockReply.tooManySessions.rawValue)

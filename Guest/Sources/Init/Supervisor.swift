@@ -201,6 +201,7 @@ final class Supervisor {
     guard let entry = service.entry, service.process == nil else { throw .kernel(.exists) }
     do throws(SystemError) {
       let receiver = try Endpoint.create().handle
+      service.remark = Message()
       service.endpoint.handle.close()
       service.endpoint = Endpoint(try receiver.duplicate([.call, .grant]))
       do throws(LoadError) { try startProgram(entry, service, receiver) } catch {

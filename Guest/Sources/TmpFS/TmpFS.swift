@@ -273,7 +273,7 @@ public final class TmpFS: FileSystem {
       // Not into itself or below.
       var above = to
       while true {
-        if above == inode { throw .badName }
+        if above == inode { throw .invalid }
         if above == root { break }
         above = try directory(above).parent
       }
