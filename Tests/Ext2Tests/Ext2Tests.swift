@@ -104,6 +104,31 @@ let imageKinds: [(kib: Int, arguments: [String])] = [
     #expect(verdict.status == 0, "\(verdict.output)")
   }
 
+  /// A write into a hole for which there is no room leaves zeros there, not what deleted files had in the blocks that were taken.
+  @Test func writeThatDoesNotFitIntoAHole_leavesZeros() throws {
+    let workshop = Workshop()
+    let store = MemoryStore(try workshop.format(512, ["-t", "ext2", "-b", "1024", "-N", "32"]))
+    let system = try Ext2(store, now: 5)
+    let old = try system.make(system.root, "old")
+    #expect(throws: FileError.noSpace) {
+      var offset: UInt64 = 0
+      while true {
+        try system.write(old, offset, [UInt8](repeating: 0xaa, count: 4096))
+        offset += 4096
+      }
+    }
+    try system.sync()
+    try system.remove(system.root, "old")
+    try system.sync()
+    let file = try system.make(system.root, "sparse")
+    try system.setSize(file, 1 << 20)
+    #expect(throws: FileError.noSpace) { try system.write(file, 0, [UInt8](repeating: 0x55, count: 600 << 10)) }
+    #expect(try system.contents(file).allSatisfy { $0 == 0 })
+    try system.sync()
+    let verdict = try workshop.check(store.content)
+    #expect(verdict.status == 0, "\(verdict.output)")
+  }
+
   @Test func unlinkedOpenFile_livesUntilRelease() throws {
     let workshop = Workshop()
     let store = MemoryStore(try workshop.format(1024, ["-t", "ext2"]))

@@ -18,6 +18,9 @@ func with<T>(_ text: String, _ body: (Bytes) throws(FileError) -> T) throws(File
 final class MemoryStore: BlockStore {
   private let content: ByteBlock
   var isReadOnly = false
+  /// Writes so far; and whether they fail.
+  private(set) var writes = 0
+  var failsWrites = false
   init(_ data: Data) {
     content = ByteBlock(count: data.count)
     data.copyBytes(to: UnsafeMutableRawBufferPointer(start: content.area.unsafeBase, count: data.count))
@@ -27,8 +30,29 @@ final class MemoryStore: BlockStore {
   func read(_ offset: UInt64, into area: ByteArea) throws(FileError) {
     area.copy(content.area.slice(Int(offset), area.count))
   }
-  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) { content.area.copy(area, at: Int(offset)) }
+  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) {
+    guard !failsWrites else { throw .inputOutput }
+    writes += 1
+    content.area.copy(area, at: Int(offset))
+  }
   func flush() throws(FileError) {}
+}
+
+/// A disk of `mke2fs`.
+func formattedDisk(_ kib: Int, blockSize: Int = 1024) throws -> MemoryStore {
+  let image = FileManager.default.temporaryDirectory.appendingPathComponent("vfs-\(UUID().uuidString).img").path
+  defer { try? FileManager.default.removeItem(atPath: image) }
+  try #require(try Tree.run("mke2fs", ["-q", "-F", "-b", "\(blockSize)", image, "\(kib)K"]).status == 0)
+  return MemoryStore(try Data(contentsOf: URL(fileURLWithPath: image)))
+}
+
+/// Expects that `e2fsck -fn` finds the disk clean.
+func expectClean(_ disk: MemoryStore) throws {
+  let path = FileManager.default.temporaryDirectory.appendingPathComponent("vfs-\(UUID().uuidString).img").path
+  defer { try? FileManager.default.removeItem(atPath: path) }
+  try disk.data.write(to: URL(fileURLWithPath: path))
+  let result = try Tree.run("e2fsck", ["-fn", path])
+  #expect(result.status == 0, "\(result.output)")
 }
 
 /// tmpfs at `/` with `pages` pages, and ext2 made by `mke2fs` at `/disk`.
@@ -46,12 +70,7 @@ struct Tree {
     pages = PageStore(ByteArea(unsafeBase: memory, count: size))
     root = TmpFS(pages)
     vfs = VFS(root: root)
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("vfs-\(UUID().uuidString)").path
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    let image = folder + "/disk.img"
-    try #require(try Self.run("mke2fs", ["-q", "-F", image, "\(diskKiB)"]).status == 0)
-    disk = MemoryStore(try Data(contentsOf: URL(fileURLWithPath: image)))
+    disk = try formattedDisk(diskKiB)
     let (tree, system) = (vfs, try Ext2(disk))
     try tree.makeDirectory("/disk")
     try with("/disk") { path throws(FileError) in try tree.mount(system, at: path) }
@@ -73,14 +92,7 @@ struct Tree {
     return (process.terminationStatus, String(decoding: output, as: UTF8.self))
   }
 
-  /// Expects that `e2fsck -fn` finds the disk clean.
-  func expectClean() throws {
-    let path = FileManager.default.temporaryDirectory.appendingPathComponent("vfs-\(UUID().uuidString).img").path
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    try disk.data.write(to: URL(fileURLWithPath: path))
-    let result = try Self.run("e2fsck", ["-fn", path])
-    #expect(result.status == 0, "\(result.output)")
-  }
+  func expectClean() throws { try VFSTests.expectClean(disk) }
 }
 
 /// The operations with strings and arrays.

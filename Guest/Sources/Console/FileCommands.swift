@@ -18,7 +18,7 @@ struct FileCommands {
     write FILE TEXT   makes a file of one line
     mkdir, rm PATH    makes a directory, removes a file or an empty directory
     mv FROM TO
-    df, sync          space of the mounted file systems; write everything to the disk
+    df, sync          space of the mounted file systems and the page cache; write everything to the disk
 
     """
 
@@ -180,5 +180,15 @@ struct FileCommands {
       line.print()
       index += 1
     }
+    guard let cache = try files.cache() else { return }
+    var line = Text("page cache: ")
+    for (value, name) in [
+      (cache.capacity, " pages, "), (cache.used, " used, "), (cache.dirty, " changed; "), (cache.hits, " hits, "),
+      (cache.misses, " misses, "), (cache.written, " written\n"),
+    ] as [(UInt64, StaticString)] {
+      line.add(value)
+      line.add(name)
+    }
+    line.print()
   }
 }

@@ -12,7 +12,7 @@
 // A file system that was not clean is checked and mended at the mount (Check.swift).
 
 /// An ext2 file system on `Store`. Used by one thread at a time.
-public final class Ext2<Store: BlockStore>: FileSystem {
+public final class Ext2<Store: BlockStore>: PagedFileSystem {
   let store: Store
   let geometry: Geometry
   let buffers: BufferCache<Store>
@@ -39,6 +39,7 @@ public final class Ext2<Store: BlockStore>: FileSystem {
   var lastGeneration: UInt32 = 0
   /// Where the search for a free inode's directory group begins.
   var nextDirectoryGroup: UInt32 = 0
+  public var beforeSync: (() throws(FileError) -> Void)?
   /// Data has been written since the last flush.
   var hasUnflushedData = false
 
@@ -233,6 +234,7 @@ public final class Ext2<Store: BlockStore>: FileSystem {
   /// See the head of this file.
   public func sync() throws(FileError) {
     guard !isReadOnly else { return }
+    if let beforeSync { try beforeSync() }
     if buffers.dirtyCount == 0, dying.isEmpty, pendingBlocks.isEmpty {
       if hasUnflushedData { try store.flush() }
       hasUnflushedData = false

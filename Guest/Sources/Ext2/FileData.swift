@@ -1,4 +1,4 @@
-// Contents of files: read, write, length. Data goes to the device at once, to blocks that no synced file uses.
+// Contents of files: read, write, length. Data goes to the device as it comes, to blocks that no synced file uses.
 
 extension Ext2 {
   private var size64: UInt64 { UInt64(geometry.blockSize) }
@@ -79,27 +79,41 @@ extension Ext2 {
   }
 
   public func reserve(_ number: UInt32, _ offset: UInt64, _ count: Int) throws(FileError) {
+    try reserve(number, offset, count, zeroes: false)
+  }
+
+  /// `zeroes`: new blocks that the range covers in part are made zero, so that they can be read before they are written.
+  private func reserve(_ number: UInt32, _ offset: UInt64, _ count: Int, zeroes: Bool) throws(FileError) {
     try beginChange()
     guard count >= 0, offset <= maximumSize, UInt64(count) <= maximumSize - offset else { throw .tooLarge }
     guard count > 0 else { return }
     try withSpace { () throws(FileError) in
       let inode = try file(number)
+      var filled: [UInt32] = []
       do throws(FileError) {
         for logical in offset / size64...(offset + UInt64(count) - 1) / size64 {
           let (block, isNew) = try ensureBlock(inode, logical)
-          // Nobody may see what lay there before, should the data never come.
-          if isNew, offset > logical * size64 || offset + UInt64(count) < (logical + 1) * size64 {
-            scratch.area.fill()
-            try writeBlock(block, scratch.area)
+          guard isNew else { continue }
+          if logical * size64 < inode.size { filled.append(block) }
+          if zeroes, offset > logical * size64 || offset + UInt64(count) < (logical + 1) * size64 {
+            try clear(block)
           }
         }
       } catch {
-        // No block may lie behind the end.
-        if error == .noSpace { try truncate(inode, toBlocks: (inode.size + size64 - 1) / size64) }
+        if error == .noSpace {
+          // No block may lie behind the end, and those that fill a hole now still read as zeros.
+          try truncate(inode, toBlocks: (inode.size + size64 - 1) / size64)
+          for block in filled { try clear(block) }
+        }
         throw error
       }
       extend(inode, to: offset + UInt64(count))
     }
+  }
+
+  private func clear(_ block: UInt32) throws(FileError) {
+    scratch.area.fill()
+    try writeBlock(block, scratch.area)
   }
 
   private func writeBlock(_ block: UInt32, _ area: ByteArea) throws(FileError) {
@@ -111,7 +125,7 @@ extension Ext2 {
   public func writeData(_ number: UInt32, _ offset: UInt64, from area: ByteArea) throws(FileError) {
     guard area.count > 0 else { return }
     // Between the old end and the start of this write lie holes, or zeros that `setSize` and `reserve` left.
-    try reserve(number, offset, area.count)
+    try reserve(number, offset, area.count, zeroes: true)
     let inode = try file(number)
     var position = offset
     let end = offset + UInt64(area.count)

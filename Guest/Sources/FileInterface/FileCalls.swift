@@ -43,6 +43,8 @@ public enum FileCall: UInt64, Sendable {
   case sync = 18
   /// From the service to itself: bits of clients that have ended.
   case clientsEnded = 19
+  /// → of the page cache: capacity, used, changed pages, hits, misses, pages written (`PageCacheReport`); `unsupported` without one.
+  case cache = 20
 }
 
 /// How a file is opened; bits of a message word.

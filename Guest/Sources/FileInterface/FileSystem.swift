@@ -153,7 +153,7 @@ public protocol FileSystem: AnyObject {
   /// Sets the length; what is cut off is freed, what is added reads as zeros.
   func setSize(_ inode: UInt32, _ size: UInt64) throws(FileError)
   /// Makes room for `count` bytes at `offset` and extends the length to their end, so that writing them back cannot fail for
-  /// lack of space.
+  /// lack of space. Until they are written back, what is read there is not defined.
   func reserve(_ inode: UInt32, _ offset: UInt64, _ count: Int) throws(FileError)
   /// Fills `area` with the data at `offset`; holes and what lies behind the end are zeros.
   func readData(_ inode: UInt32, _ offset: UInt64, into area: ByteArea) throws(FileError)
@@ -164,4 +164,25 @@ public protocol FileSystem: AnyObject {
 
   /// Everything done before is on stable storage when this returns.
   func sync() throws(FileError)
+}
+
+/// A file system that can have changed pages of its files kept elsewhere.
+public protocol PagedFileSystem: FileSystem {
+  /// Called before every sync, also those that the file system does by itself; it may call `writeBack`.
+  var beforeSync: (() throws(FileError) -> Void)? { get set }
+}
+
+/// What the cache holds and has done since the start.
+public struct PageCacheReport: Equatable, Sendable {
+  /// Pages of 4 KiB: all, those with data, and those that differ from the disk.
+  public var capacity: UInt64 = 0
+  public var used: UInt64 = 0
+  public var dirty: UInt64 = 0
+  /// Pages that were found here, and that were not.
+  public var hits: UInt64 = 0
+  public var misses: UInt64 = 0
+  /// Pages written back.
+  public var written: UInt64 = 0
+
+  public init() {}
 }

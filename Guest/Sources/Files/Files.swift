@@ -234,4 +234,21 @@ public final class Files {
     var message = Message(FileCall.sync.rawValue)
     try call(&message)
   }
+
+  /// What the page cache holds and has done; nil where the service has none.
+  public func cache() throws(FileError) -> PageCacheReport? {
+    var message = Message(FileCall.cache.rawValue)
+    do throws(FileError) { try call(&message) } catch {
+      if error == .unsupported { return nil }
+      throw error
+    }
+    var report = PageCacheReport()
+    report.capacity = message[1]
+    report.used = message[2]
+    report.dirty = message[3]
+    report.hits = message[4]
+    report.misses = message[5]
+    report.written = message[6]
+    return report
+  }
 }

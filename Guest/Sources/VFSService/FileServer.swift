@@ -15,6 +15,7 @@ private struct Client {
 /// The one monitor of this program: its service has one stack, so one caller is in here at a time.
 final class FileServer {
   private let vfs: VFS
+  private let cache: PageCache?
   private let clock: WallClock
   /// Bit n % 63: a client whose number is n has ended.
   private let ends: Notification
@@ -23,8 +24,9 @@ final class FileServer {
   /// Something may have changed since the last sync.
   private(set) var isChanged = false
 
-  init(_ vfs: VFS, clock: WallClock, ends: Notification) {
+  init(_ vfs: VFS, cache: PageCache?, clock: WallClock, ends: Notification) {
     self.vfs = vfs
+    self.cache = cache
     self.clock = clock
     self.ends = ends
   }
@@ -174,6 +176,14 @@ final class FileServer {
     case .sync:
       try vfs.sync()
       isChanged = false
+    case .cache:
+      guard let counters = cache?.counters else { throw .unsupported }
+      reply[1] = counters.capacity
+      reply[2] = counters.used
+      reply[3] = counters.dirty
+      reply[4] = counters.hits
+      reply[5] = counters.misses
+      reply[6] = counters.written
     case .clientsEnded:
       guard badge == 0 else { throw .denied }
       endClients { $0.bit & request[1] != 0 && $0.process.status.hasEnded }

@@ -2,7 +2,7 @@
 //
 // One stack makes its RPC service a monitor: callers come in one after the other, each on its own thread and for its own account. The
 // program's own thread is a caller like others: it closes what ended clients had open, and syncs what has been written for a while.
-// Arguments: `disk=NAME` the block service (block), `memory=SIZE` of the tmpfs (16M).
+// Arguments: `disk=NAME` the block service (block), `memory=SIZE` of the tmpfs (16M), `cache=SIZE` of the page cache (4M).
 
 import BlockClient
 import Ext2
@@ -41,11 +41,17 @@ import VFS
     let disk = openDisk()
     let clock = WallClock(fallback: disk.map(Self.lastWrite) ?? 0)
     vfs.now = clock.now
+    var cache: PageCache?
+    if let disk, let system = mount(disk, clock) {
+      let size = max(UInt64(PageCache.leastPages * PageStore.pageSize), argument("cache")?.size ?? 4 << 20)
+      let memory = try MemoryObject.create(size).map([.read, .write])
+      cache = PageCache(system, memory: ByteArea(unsafeBase: memory.base, count: memory.size))
+    }
     do throws(FileError) {
-      try fill(vfs, disk, clock)
+      try fill(vfs, disk, cache)
     } catch { say("the tree cannot be made: ", error.name) }
     let ends = try Notification.create()
-    let server = FileServer(vfs, clock: clock, ends: ends)
+    let server = FileServer(vfs, cache: cache, clock: clock, ends: ends)
     let service = try RPCService.create(stacks: 1, stackSize: 64 << 10) { badge, message in
       server.serve(badge, &message)
     }
@@ -60,7 +66,7 @@ import VFS
     }
   }
 
-  private static func fill(_ vfs: VFS, _ disk: DiskStore?, _ clock: WallClock) throws(FileError) {
+  private static func fill(_ vfs: VFS, _ disk: DiskStore?, _ system: PageCache?) throws(FileError) {
     for directory in [Bytes("/dev"), Bytes("/tmp"), Bytes("/boot")] { try vfs.makeDirectory(directory) }
     try vfs.addDevice(NullDevice(), kind: .characterDevice, at: Bytes("/dev/null"))
     try vfs.addDevice(ZeroDevice(), kind: .characterDevice, at: Bytes("/dev/zero"))
@@ -68,7 +74,7 @@ import VFS
     if let archive = openArchive() { try vfs.mount(ArchiveFS(archive), at: Bytes("/boot")) }
     guard let disk else { return }
     try vfs.addDevice(DiskDevice(disk), kind: .blockDevice, at: Bytes("/dev/vda"), permissions: 0o444)
-    guard let system = mount(disk, clock) else { return }
+    guard let system else { return }
     try vfs.makeDirectory(Bytes("/disk"))
     try vfs.mount(system, at: Bytes("/disk"))
   }

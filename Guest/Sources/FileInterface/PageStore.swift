@@ -1,8 +1,6 @@
 // Where the pages of files in memory come from: one run of memory, cut into pages that are known by number, so that whoever holds the
 // same memory object can map a page without copying it (HongMeng §4.3, the shared page cache).
 
-import FileInterface
-
 /// Pages of 4 KiB by number. Used by one thread at a time.
 public final class PageStore {
   public static let pageSize = 4096
