@@ -9,8 +9,7 @@ extension Tester {
 
   func deaths() throws(FileError) {
     do throws(SystemError) {
-      let service = try Services.index(of: Bytes("vfs"))
-      let writer = try Services.index(of: Bytes("writer"))
+      let (service, writer) = (Bytes("vfs"), Bytes("writer"))
       try oneDeath(service)
       try manyDeaths(service, writer)
       try deathsOfClients(writer)
@@ -23,7 +22,7 @@ extension Tester {
     do throws(FileError) { expect(name, try body()) } catch { fail(name, Bytes(error.name)) }
   }
 
-  private func oneDeath(_ service: UInt64) throws(SystemError) {
+  private func oneDeath(_ service: Bytes) throws(SystemError) {
     let kept = Bytes("/disk/kept")
     var file: Files.File?
     attempt("a file is made and synced") { () throws(FileError) in
@@ -34,7 +33,7 @@ extension Tester {
       return true
     }
     guard let file else { return }
-    try Services.kill(service)
+    try Services.end(service)
     expect("an open file of a dead service is an error", .serviceGone) { () throws(FileError) in
       _ = try files.read(file, 0, into: block.area.slice(0, 100))
     }
@@ -55,14 +54,14 @@ extension Tester {
     }
   }
 
-  private func manyDeaths(_ service: UInt64, _ writer: UInt64) throws(SystemError) {
+  private func manyDeaths(_ service: Bytes, _ writer: Bytes) throws(SystemError) {
     var random = Random(state: Clock.now)
     for round in 0..<Self.rounds {
       // The writer is in the middle of something.
       try waitForWriter(writer, writes: Services.remark(writer).writes + 3)
       Clock.sleep(microseconds: random.next(30_000))
       let gone = try Services.remark(writer).gone
-      try Services.kill(service)
+      try Services.end(service)
       try Services.restart(service)
       // It has got an error, and goes on.
       let deadline = Clock.now + Clock.frequency * 20
@@ -89,19 +88,19 @@ extension Tester {
     expect("the writer has seen no other error", try Services.remark(writer).errors == 0)
   }
 
-  private func deathsOfClients(_ writer: UInt64) throws(SystemError) {
+  private func deathsOfClients(_ writer: Bytes) throws(SystemError) {
     var random = Random(state: Clock.now)
     for _ in 0..<Self.rounds * 2 {
       try waitForWriter(writer, writes: 2)
       Clock.sleep(microseconds: random.next(20_000))
-      try Services.kill(writer)
+      try Services.end(writer)
       attempt("a client's death leaves the service at work") { () throws(FileError) in
         try make(Bytes("/disk/after"), size: 30_000, seed: 22)
         return try holds(Bytes("/disk/after"), size: 30_000, seed: 22)
       }
       try Services.restart(writer)
     }
-    try Services.kill(writer)
+    try Services.end(writer)
     attempt("what a dead client had open is free") { () throws(FileError) in
       try files.unlink(Bytes("/disk/writer"))
       try files.unlink(Bytes("/disk/after"))
@@ -120,7 +119,7 @@ extension Tester {
     try files.unlink(Bytes("/disk/kept"))
   }
 
-  private func waitForWriter(_ writer: UInt64, writes: UInt64) throws(SystemError) {
+  private func waitForWriter(_ writer: Bytes, writes: UInt64) throws(SystemError) {
     let deadline = Clock.now + Clock.frequency * 20
     while try Services.remark(writer).writes < writes {
       guard Clock.now < deadline else {

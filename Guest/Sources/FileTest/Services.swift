@@ -1,39 +1,13 @@
-// The registry as this test uses it: kills and restarts of services, and what a writer tells by its remark.
+// Services as this test uses them: killed and started again, and what a writer tells by its remark.
 
 import Files
 import Pollux
 
-enum Services {
-  static func index(of name: Bytes) throws(SystemError) -> UInt64 {
-    var index: UInt64 = 0
-    while true {
-      var message = Message(RegistryCall.service.rawValue, index)
-      try Program.ask(&message)
-      if message.text(at: 1, words: 2) == name.array { return index }
-      index += 1
-    }
-  }
-
-  static func state(_ index: UInt64) throws(SystemError) -> ServiceState {
-    var message = Message(RegistryCall.service.rawValue, index)
-    try Program.ask(&message)
-    return ServiceState(rawValue: message[7] & 0xff) ?? .notStarted
-  }
-
+extension Services {
   /// Kills the service and waits until init knows it.
-  static func kill(_ index: UInt64) throws(SystemError) {
-    var message = Message(RegistryCall.kill.rawValue, index)
-    try Program.ask(&message)
-    let deadline = Clock.now + Clock.frequency * 10
-    while try state(index) == .running {
-      guard Clock.now < deadline else { throw .timedOut }
-      Clock.sleep(microseconds: 1000)
-    }
-  }
-
-  static func restart(_ index: UInt64) throws(SystemError) {
-    var message = Message(RegistryCall.restart.rawValue, index)
-    try Program.ask(&message)
+  static func end(_ name: Bytes) throws(SystemError) {
+    try kill(name)
+    guard try becomes(.exited, name, patience: 10_000_000) else { throw .timedOut }
   }
 
   /// Has the three numbers shown as this program's remark.
@@ -49,9 +23,9 @@ enum Services {
     }
   }
 
-  /// What `tell` said last.
-  static func remark(_ index: UInt64) throws(SystemError) -> (writes: UInt64, gone: UInt64, errors: UInt64) {
-    var message = Message(RegistryCall.serviceRemark.rawValue, index)
+  /// What `tell` of that service said last.
+  static func remark(_ name: Bytes) throws(SystemError) -> (writes: UInt64, gone: UInt64, errors: UInt64) {
+    var message = Message(RegistryCall.serviceRemark.rawValue, try find(name).index)
     try Program.ask(&message)
     var values: InlineArray<3, UInt64> = [0, 0, 0]
     var position = 0
