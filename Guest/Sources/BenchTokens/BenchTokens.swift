@@ -45,6 +45,10 @@ import Pollux
     bench.measure("write-read-only/token", baseline: "write-read-only/capability") {
       do throws(SystemError) { try token.update(offset, to: 1 << 41) } catch { failures += 1 }
     }
+    let vector = [TokenUpdate(token: token.address, offset: offset, value: 1 << 41)]
+    bench.measure("write-read-only/vector", baseline: "write-read-only/capability") {
+      do throws(SystemError) { try Token.write(vector) } catch { failures += 1 }
+    }
     if failures != 0 || token.load(offset) != 1 << 41 { bench.fail("an update failed, or did not reach the object") }
     handle.close()
     token.drop()

@@ -249,6 +249,17 @@ enum TokenTests {
       write([.init(token: readA, offset: head, value: 5), .init(token: a, offset: head, value: 4)]))
     let reader = grant(0, a, .read)
     checks.expect("without update nothing is written", .denied, write(reader, head, 5))
+    for (name, refusal, token, offset, value) in [
+      ("one element in registers cannot go backwards", .badArgument, readA, head, 2),
+      ("nor write another field", .denied, readA, RingPage.tail, 11),
+      ("nor an offset beyond the page", .badArgument, readA, 4096, 1),
+      ("nor an odd one", .badArgument, readA, 4, 1), ("nor without update", .denied, reader, head, 5),
+      ("nor where no token can be", .badAddress, 0x7000_0000_0000, head, 5),
+    ] as [(StaticString, SystemError, UInt64, UInt64, UInt64)] {
+      checks.expect(name, refusal, raw(.tokenUpdate, token, offset, value))
+    }
+    checks.expect(
+      "but it can write what it may", raw(.tokenUpdate, readA, head, 4) == 0 && pollux_word_load(a) == 4)
     let many = [TokenUpdate](repeating: .init(token: readA, offset: head, value: 5), count: 17)
     checks.expect("too long a vector is refused", .badArgument, write(many))
     checks.expect("no vector is no work", write([]) == 0)
@@ -261,7 +272,7 @@ enum TokenTests {
     checks.expect(
       "not even beside a good one", .notFound,
       write([.init(token: readB, offset: head, value: 5), .init(token: readA, offset: head, value: 5)]))
-    checks.expect("and nothing was written", pollux_word_load(a) == 3 && pollux_word_load(b) == 4)
+    checks.expect("and nothing was written", pollux_word_load(a) == 4 && pollux_word_load(b) == 4)
     drop(a)
     drop(b)
   }

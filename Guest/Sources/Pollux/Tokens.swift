@@ -72,12 +72,7 @@ public struct Token: Equatable, Sendable {
 
   /// Has the kernel write a word of a page that is read-only here.
   public func update(_ offset: UInt64, to value: UInt64) throws(SystemError) {
-    var update = TokenUpdate(token: address, offset: offset, value: value)
-    // The kernel reads the element during the call only.
-    let result = withUnsafePointer(to: &update) { pointer in
-      pollux_system_call(SystemCall.tokenWrite.rawValue, UInt64(UInt(bitPattern: pointer)), 1, 0, 0, 0, 0)
-    }
-    if result < 0 { throw SystemError(rawValue: result) ?? .badCall }
+    _ = try invoke(.tokenUpdate, address, offset, value)
   }
 
   /// Has the kernel write several words of objects: all of them, or none and an error.

@@ -251,6 +251,8 @@ public enum SystemCall: UInt64, Sendable {
   case pagingAttach = 98
   /// `(status, decision)`. What follows such a call; not for programs.
   case faultReturn = 99
+  /// `(token, offset, value)` → 0: `tokenWrite` of one element, in registers.
+  case tokenUpdate = 100
 
   /// What `replyReceive` returns in RAX when it took notification bits instead of a message.
   public static let notificationBadge: Int64 = 1 << 62

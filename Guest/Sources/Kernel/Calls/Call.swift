@@ -120,6 +120,7 @@ struct Call {
     case .tokenRevoke: return try tokenRevoke()
     case .tokenNarrow: return try tokenNarrow()
     case .tokenWrite: return try tokenWrite()
+    case .tokenUpdate: return try tokenUpdate()
     case .tokenQuery: return try tokenQuery()
     case .tokenWait: return try tokenWait()
     case .tokenSignal: return try tokenSignal()

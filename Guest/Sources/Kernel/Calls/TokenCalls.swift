@@ -314,15 +314,13 @@ extension Call {
   func tokenWrite() throws(SystemError) -> Int64 {
     let count = second
     guard count <= TokenUpdate.limit else { throw .badArgument }
-    let size = UInt64(MemoryLayout<TokenUpdate>.stride)
-    let vector = try UserBytes(process, first, count * size)
+    var vector = UserWords(try UserBytes(process, first, count * UInt64(MemoryLayout<TokenUpdate>.stride)))
     // The vector is read once; what other threads do to it meanwhile has no effect.
     var updates = InlineArray<16, (object: Reference<TokenObject>?, offset: UInt64, value: UInt64)>(
       repeating: (nil, 0, 0))
     for index in 0..<Int(count) {
-      let at = UInt64(index) * size
-      let object = try tokenObject(try vector.word(at: at), .update)
-      let (offset, value) = (try vector.word(at: at + 8), try vector.word(at: at + 16))
+      let object = try tokenObject(try vector.next(), .update)
+      let (offset, value) = (try vector.next(), try vector.next())
       try check(object, offset, value)
       for earlier in 0..<index where updates[earlier].object == object && updates[earlier].offset == offset {
         throw .badArgument
@@ -332,6 +330,13 @@ extension Call {
     for index in 0..<Int(count) {
       if let object = updates[index].object { apply(object, updates[index].offset, updates[index].value) }
     }
+    return 0
+  }
+
+  func tokenUpdate() throws(SystemError) -> Int64 {
+    let object = try tokenObject(first, .update)
+    try check(object, second, third)
+    apply(object, second, third)
     return 0
   }
 
@@ -407,10 +412,23 @@ extension Call {
   }
 }
 
-extension UserBytes {
-  /// The word at `offset`; it lies on one page.
-  @inline(__always) func word(at offset: UInt64) throws(SystemError) -> UInt64 {
-    guard address & 7 == 0 else { throw .badArgument }
-    return load64(try run(at: offset, forWriting: false).address)
+/// The words of a vector in user memory, one after the other: each page is looked up once.
+private struct UserWords {
+  let bytes: UserBytes
+  private var offset: UInt64 = 0
+  /// Kernel-virtual address of the next word, and bytes from there to the page's or the vector's end.
+  private var run: (address: UInt64, count: UInt64) = (0, 0)
+
+  init(_ bytes: UserBytes) { self.bytes = bytes }
+
+  mutating func next() throws(SystemError) -> UInt64 {
+    if run.count == 0 {
+      guard bytes.address & 7 == 0 else { throw .badArgument }
+      run = try bytes.run(at: offset, forWriting: false)
+    }
+    let word = load64(run.address)
+    run = (run.address + 8, run.count - 8)
+    offset += 8
+    return word
   }
 }
