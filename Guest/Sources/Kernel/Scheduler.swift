@@ -270,18 +270,21 @@ enum Scheduler {
   private static func interruptOthers(_ wanted: (Reference<Processor>) -> Bool) {
     guard kernel.pointee.processorCount > 1 else { return }
     let own = currentProcessor()
+    var asked: UInt64 = 0
     for index in 0..<kernel.pointee.processorCount {
       let other = Processor.at(index)
       guard other != own, wanted(other) else { continue }
+      asked |= 1 << UInt64(index)
       // An exchange, so that what `wanted` reads of the next is not older than what was changed before.
       _ = exchange64(other.address + UInt64(CPU_FLUSH), 1)
       LocalController.send(Vector.flush, to: other.pointee.identifier)
     }
-    for index in 0..<kernel.pointee.processorCount {
+    for index in 0..<kernel.pointee.processorCount where asked >> UInt64(index) & 1 != 0 {
       let other = Processor.at(index)
       while load64(other.address + UInt64(CPU_FLUSH)) != 0 { spin_pause() }
-      // What a fast return left to do is done for it, since what it would look at may be gone by then.
-      if other != own, let current = other.pointee.current, !current.pointee.isVoid,
+      // What a fast return left to do is done for it, since what it would look at may be gone by then. One that was not asked runs on,
+      // and its thread's registers change under the eyes of who reads them here.
+      if let current = other.pointee.current, !current.pointee.isVoid,
         current.pointee.frame.vector == UInt64(RPC_AFTER_VECTOR)
       {
         Migration.after(current)
