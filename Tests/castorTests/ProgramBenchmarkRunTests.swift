@@ -129,13 +129,17 @@ struct ProgramBenchmarkRun: Sendable {
   func tokens(_ machine: BenchmarkMachine) throws {
     let run = try Self.run(
       "tokens", machine,
-      // A load, a store, an exchange, against a system call; the vectored write is one too, and checks more.
+      // A load, a store, an exchange, against a system call; a verified write is one too, and a vector checks more.
       orders: ["read", "write", "signal-and-poll"].map { ("\($0)/token", "\($0)/capability", 0..<0.5) }
-        + [("write-read-only/token", "write-read-only/capability", 0.5..<100)])
+        + [
+          ("write-read-only/token", "write-read-only/capability", 0..<1.5),
+          ("write-read-only/vector", "write-read-only/capability", 1..<100),
+        ])
     let pairs = ["read", "write", "write-read-only", "signal-and-poll"]
     #expect(
       Set(run.document.results.map(\.name))
-        == Set(pairs.flatMap { ["\($0)/capability", "\($0)/token"] } + ["grant-and-revoke/token"]))
+        == Set(
+          pairs.flatMap { ["\($0)/capability", "\($0)/token"] } + ["write-read-only/vector", "grant-and-revoke/token"]))
     #expect(run.document.absent == nil)
   }
 
