@@ -111,11 +111,12 @@ private struct Entry: Equatable, CustomStringConvertible {
 /// A guest with a disk, the file service and the test program in `mode`, which ends the machine; and perhaps a writer.
 private func start(
   _ host: Host, _ mode: String, _ arguments: String = "", disk: String, driver: String = "twin",
-  withWriter: Bool = false
+  withWriter: Bool = false, others: [String] = []
 ) throws -> GuestMachine {
   var description = GuestDescription(memory: "128M", cpus: withWriter ? 2 : 1)
   description.disk = disk
-  var services = [
+  var services = others
+  services += [
     "name=block,program=block-container,mode=\(driver)\(host == .castor ? ",device=disk0" : "")",
     "name=vfs,program=vfs,arguments=memory=2M",
   ]
@@ -192,7 +193,6 @@ struct FileTests {
     let run = try start(host, "write", disk: image).finish(seconds: 120)
     expectSuccess(run)
     #expect(run.lines.contains("synced"))
-    #expect(run.lines.contains("this came by the console's node"))
     try Disks.expectClean(image)
     let told = try Entry.told(run)
     #expect(told.count > 60)
@@ -246,6 +246,20 @@ struct FileTests {
     guard let end = console.lastIndex(of: "\n") else { return nil }
     return console[..<end].split(whereSeparator: \.isNewline).last { $0.hasPrefix("synced ") }
       .flatMap { Int($0.dropFirst("synced ".count)) }
+  }
+
+  @Test(arguments: Host.available, ["twin", "solo"])
+  func devicesFollowTheirDrivers(host: Host, driver: String) throws {
+    let scratch = try ScratchFolder()
+    let image = "\(scratch.path)/disk.img"
+    try Disks.make(image, blockSize: 1024)
+    let run = try start(
+      host, "devices", disk: image, driver: driver,
+      others: ["name=console,program=console", "name=memdisk,program=memdisk", "name=memdisk2,program=memdisk"]
+    ).finish()
+    expectSuccess(run)
+    #expect(run.lines.contains("this came by the console's node"))
+    try Disks.expectClean(image)
   }
 
   @Test(arguments: Host.available)

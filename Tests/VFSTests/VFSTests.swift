@@ -82,36 +82,78 @@ struct MountTests {
     try vfs.sync()
     try tree.expectClean()
   }
+}
 
-  @Test func devicesAreReachedByTheirNodes() throws {
-    final class Upper: DeviceNode {
-      var written: [UInt8] = []
-      var size: UInt64 { 3 }
-      func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
-        guard offset < 3, area.count > 0 else { return 0 }
-        area.store(UInt8(0x41 + offset), at: 0)
-        return 1
-      }
-      func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int {
-        written += area.bytes.array
-        return area.count
-      }
+/// Devices that come and go.
+private final class Drivers: DeviceSource {
+  final class Letters: DeviceNode {
+    let first: UInt8
+    var written: [UInt8] = []
+    var flushes = 0
+    init(_ first: UInt8) { self.first = first }
+    func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
+      guard offset < 3, area.count > 0 else { return 0 }
+      area.store(first + UInt8(offset), at: 0)
+      return 1
     }
+    func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int {
+      written += area.bytes.array
+      return area.count
+    }
+    func flush() throws(FileError) { flushes += 1 }
+  }
+
+  var devices: [DeviceDescription] = []
+  var opened: [Letters] = []
+  func add(_ name: String, serial: UInt64) {
+    devices.append(DeviceDescription(name: Array(name.utf8), kind: .blockDevice, size: 3, serial: serial))
+  }
+  func device(_ index: Int) throws(FileError) -> DeviceDescription? { index < devices.count ? devices[index] : nil }
+  func open(_ device: DeviceDescription) throws(FileError) -> any DeviceNode {
+    opened.append(Letters(UInt8(0x40 + device.serial)))
+    return opened[opened.count - 1]
+  }
+}
+
+struct DeviceTests {
+  @Test func nodesComeAndGoWithTheirDrivers() throws {
     let vfs = try Tree().vfs
-    let node = Upper()
+    let drivers = Drivers()
     try vfs.makeDirectory("/dev")
-    try with("/dev/upper") { path throws(FileError) in try vfs.addDevice(node, kind: .characterDevice, at: path) }
-    let handle = try vfs.open("/dev/upper", [.read, .write, .create, .truncate])
+    try with("/dev") { path throws(FileError) in try vfs.mount(DeviceFS(drivers), at: path) }
+    #expect(try vfs.names("/dev") == [])
+    drivers.add("a", serial: 1)
+    drivers.add("b", serial: 2)
+    #expect(try vfs.names("/dev", room: 8) == ["a", "b"])
+    let handle = try vfs.open("/dev/a", [.read, .write, .create, .truncate])
+    let second = try vfs.open("/dev/a")
+    #expect(drivers.opened.count == 1)
     #expect(try vfs.read(handle, 1, 10) == [0x42])
     try vfs.write(handle, 0, [1, 2])
-    #expect(node.written == [1, 2])
-    #expect(try vfs.attributes("/dev/upper").size == 3)
-    // The node goes; who has it open goes on; and no other file takes its number.
-    try vfs.unlink("/dev/upper")
-    #expect(try vfs.read(handle, 2, 10) == [0x43])
+    #expect(drivers.opened[0].written == [1, 2])
+    #expect(try vfs.attributes("/dev/a").size == 3)
+    #expect(try vfs.attributes("/dev/a").kind == .blockDevice)
+    try vfs.sync()
+    #expect(drivers.opened[0].flushes == 1)
+    #expect(throws: FileError.readOnly) { try vfs.unlink("/dev/a") }
+    #expect(throws: FileError.readOnly) { try vfs.put("/dev/c", "") }
+    #expect(throws: FileError.crossDevice) { try vfs.rename("/dev/a", "/a") }
+    // The driver goes; who has the device open keeps what there is of it; another driver of the name is another device.
+    drivers.devices.removeFirst()
+    #expect(throws: FileError.notFound) { try vfs.open("/dev/a") }
+    #expect(try vfs.names("/dev") == ["b"])
+    drivers.add("a", serial: 3)
+    let third = try vfs.open("/dev/a")
+    #expect(try vfs.read(third, 0, 1) == [0x43])
+    #expect(try vfs.read(handle, 0, 1) == [0x41])
     try vfs.close(1, handle)
-    try vfs.put("/dev/other", "file")
-    #expect(try vfs.get("/dev/other") == "file")
+    #expect(try vfs.read(second, 2, 1) == [0x43])
+    vfs.endClient(1)
+    #expect(try vfs.names("/dev") == ["a", "b"])
+    #expect(vfs.openCount() == 0)
+    // Closed by all, it is opened anew.
+    _ = try vfs.open("/dev/a")
+    #expect(drivers.opened.count == 3)
   }
 }
 

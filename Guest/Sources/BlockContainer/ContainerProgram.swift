@@ -20,7 +20,7 @@ import Pollux
         Program.remark(Bytes("solo: control and data plane in one process"))
         let wake = try Notification.create()
         let plane = try SoloPlane(device, line: Notification(Handle(events)), wake: wake)
-        try BlockServer(plane: plane, endpoint: Handle(service), events: wake).run()
+        try BlockServer(plane: plane, endpoint: Handle(service), events: wake, name: "vda").run()
       } else {
         try Endpoint(Handle(service)).bind(Notification(Handle(events)))
         var server = ControlServer(device: device, endpoint: Handle(service))

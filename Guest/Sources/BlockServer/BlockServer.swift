@@ -78,9 +78,14 @@ public final class BlockServer<Plane: BlockPlane> {
   /// The bit of `events` that says that a client's process has ended.
   private static var clientEnded: UInt64 { 1 << 62 }
 
-  /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`.
-  public init(plane: Plane, endpoint: Handle, events: Notification) throws(SystemError) {
+  /// The device's name in the registry, and the sectors that it was told of last.
+  private let name: StaticString
+  private var announcedSectors: UInt64?
+
+  /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`, and announces the device as `name`.
+  public init(plane: Plane, endpoint: Handle, events: Notification, name: StaticString) throws(SystemError) {
     self.plane = plane
+    self.name = name
     self.events = events
     pollNow = plane.pollTicks
     server = Server(endpoint)
@@ -97,6 +102,7 @@ public final class BlockServer<Plane: BlockPlane> {
   public func run() throws(SystemError) -> Never {
     var message = Message()
     while true {
+      announce()
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
@@ -107,6 +113,14 @@ public final class BlockServer<Plane: BlockPlane> {
       }
       work(&message)
     }
+  }
+
+  /// Tells the registry of the device, and of a new size.
+  private func announce() {
+    let sectors = plane.geometry.sectors
+    guard sectors != announcedSectors else { return }
+    announcedSectors = sectors
+    Program.announce(Bytes(name), .block, size: sectors * 512)
   }
 
   /// Moves requests and completions until there is nothing to do but wait for the device or for a client.

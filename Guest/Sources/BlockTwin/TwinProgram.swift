@@ -19,7 +19,7 @@ import Pollux
       let polls = start.text("mode")?.equals("twin-poll") ?? false
       let plane = try TwinPlane(control: Endpoint(Handle(control)), access: access, polls: polls)
       access.report()
-      try BlockServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events))).run()
+      try BlockServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "vda").run()
     } catch {
       var line = Text("block-twin: ")
       line.add(error.name)

@@ -9,6 +9,7 @@ import Pollux
       Console.write("console: started without an input notification\n")
       return
     }
+    Program.announce(Bytes("console"), .console)
     let archive = openArchive(start)
     var shell = Shell(archive: archive)
     shell.run(input: Notification(Handle(input)))

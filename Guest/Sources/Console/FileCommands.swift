@@ -175,10 +175,12 @@ struct FileCommands {
       line.add(path)
       Reports.right(&line, (space.blocks * UInt64(space.blockSize)) >> 10, 26)
       Reports.right(&line, (space.freeBlocks * UInt64(space.blockSize)) >> 10, 38)
+      index += 1
+      // The devices' directory has no space.
+      if space.blocks == 0 { continue }
       if space.isReadOnly { line.add("  read-only") }
       line.add("\n")
       line.print()
-      index += 1
     }
     guard let cache = try files.cache() else { return }
     var line = Text("page cache: ")

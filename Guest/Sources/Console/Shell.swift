@@ -103,6 +103,8 @@ struct Shell {
       try run(program, arguments ?? Bytes(""))
     } else if command.equals("kill") {
       try kill(argument)
+    } else if command.equals("restart") {
+      try Services.restart(argument)
     } else if command.equals("halt") {
       Console.write("The system is going down.\n")
       files.settle()
@@ -127,6 +129,7 @@ struct Shell {
       memtest           self test of the memory disk
       run PROGRAM [ARGUMENTS]
       kill SERVICE      ends a service
+      restart SERVICE   starts a service again that has ended
       echo TEXT
       halt, reboot
 

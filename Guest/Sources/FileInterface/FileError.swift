@@ -36,6 +36,8 @@ public enum FileError: UInt64, Error, Sendable {
   case tableFull = 19
   /// The service has gone.
   case serviceGone = 20
+  /// The driver of the device has ended.
+  case deviceGone = 21
 }
 
 extension FileError {
@@ -62,6 +64,7 @@ extension FileError {
     case .unsupported: "unsupported"
     case .tableFull: "table full"
     case .serviceGone: "service is gone"
+    case .deviceGone: "device is gone"
     }
   }
 }

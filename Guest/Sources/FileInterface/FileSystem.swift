@@ -146,6 +146,9 @@ public protocol FileSystem: AnyObject {
   func rename(_ from: UInt32, _ name: Bytes, to: UInt32, _ newName: Bytes) throws(FileError)
   func setPermissions(_ inode: UInt32, _ permissions: UInt16) throws(FileError)
 
+  /// What stands behind the node of a device; `unsupported` where nothing does.
+  func openDevice(_ inode: UInt32) throws(FileError) -> any DeviceNode
+
   /// Keeps the inode alive without a name until `release`.
   func retain(_ inode: UInt32)
   func release(_ inode: UInt32) throws(FileError)
@@ -164,6 +167,10 @@ public protocol FileSystem: AnyObject {
 
   /// Everything done before is on stable storage when this returns.
   func sync() throws(FileError)
+}
+
+extension FileSystem {
+  public func openDevice(_ inode: UInt32) throws(FileError) -> any DeviceNode { throw .unsupported }
 }
 
 /// A file system that can have changed pages of its files kept elsewhere.

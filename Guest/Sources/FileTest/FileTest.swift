@@ -5,6 +5,7 @@
 //   write     every operation on /tmp and on /disk, then a sync, then what lies on /disk
 //   verify    tells what lies on /disk, and removes it
 //   endless   checks what an earlier run has synced (`synced=N`), then writes until the machine is killed; with `last=on` checks only
+//   devices   the nodes in /dev, and how they follow their drivers; needs services `console`, `memdisk` and `memdisk2`
 //   deaths    kills the file service and its clients while they are at work, and starts them again; needs a service `writer`
 //   writer    writes until it is killed, whatever becomes of the file service
 
@@ -27,6 +28,7 @@ import Pollux
           if arguments.value("last") == nil { try tester.writeForever() }
           try tester.files.sync()
         }
+        if mode.equals("devices") { try tester.devices() }
         if mode.equals("deaths") { try tester.deaths() }
         if mode.equals("writer") { tester.writeWhateverHappens() }
         if tester.failures == 0 {

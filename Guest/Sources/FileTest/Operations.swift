@@ -10,7 +10,6 @@ extension Tester {
     try files.makeDirectory(Bytes("/disk/w"))
     try work(in: Bytes("/disk/w"), mount: "/disk")
     try across()
-    try devices()
     try files.sync()
     Console.write("synced\n")
     try tellTree(Bytes("/disk"))
@@ -88,7 +87,7 @@ extension Tester {
     try files.close(writer)
   }
 
-  private func isZero(_ file: Files.File, _ offset: UInt64, _ count: Int) throws(FileError) -> Bool {
+  func isZero(_ file: Files.File, _ offset: UInt64, _ count: Int) throws(FileError) -> Bool {
     block.area.fill(1)
     guard try files.read(file, offset, into: block.area.slice(0, count)) == count else { return false }
     for index in 0..<count where block.area.load8(index) != 0 { return false }
@@ -251,23 +250,5 @@ extension Tester {
     expect("a mounted directory stays", .busy) { () throws(FileError) in try files.removeDirectory(Bytes("/disk")) }
     expect("the boot archive is read", try files.attributes(at: Bytes("/boot/init")).size > 1000)
     expect("and not written", .readOnly) { () throws(FileError) in try files.unlink(Bytes("/boot/init")) }
-  }
-
-  private func devices() throws(FileError) {
-    let null = try files.open(Bytes("/dev/null"), [.read, .write])
-    try files.write(null, 0, from: block.area)
-    expect("null has no end and no contents", try files.read(null, 0, into: block.area) == 0)
-    try files.close(null)
-    let zero = try files.open(Bytes("/dev/zero"), .read)
-    expect("zero gives zeros", try isZero(zero, 0, 5000))
-    try files.close(zero)
-    try put(Bytes("/dev/console"), Bytes("this came by the console's node\n"), [.write])
-    let disk = try files.open(Bytes("/dev/vda"), [.read, .write])
-    _ = try files.read(disk, 1080, into: block.area.slice(0, 2))
-    expect("the disk's bytes are read", block.area.load16(0) == 0xef53)
-    expect("and not written behind the file system's back", .readOnly) { () throws(FileError) in
-      try files.write(disk, 0, from: block.area.slice(0, 512))
-    }
-    try files.close(disk)
   }
 }

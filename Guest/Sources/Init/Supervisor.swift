@@ -35,6 +35,7 @@ final class Supervisor {
   private let placer: Placer
   private var services: [Service] = []
   private let registry: Endpoint
+  private var devices = DeviceList()
   /// Bit i: the i-th service's process has ended.
   private let ends: Notification
 
@@ -336,6 +337,7 @@ final class Supervisor {
       guard let process = service.process else { continue }
       let status = process.status
       service.state = status.didFault ? .faulted : .exited
+      devices.remove(of: index)
       if status.didFault || status.code != 0 {
         var line = Text("init: ")
         line.add(service.name)
@@ -450,6 +452,21 @@ final class Supervisor {
         if case .kernel(let reason) = error { throw reason }
         throw .notFound
       }
+    case .announce:
+      guard services.indices.contains(caller), let kind = DeviceClass(rawValue: request[3]) else { throw .badArgument }
+      let name = try devices.announce(request.text(at: 1, words: 2), kind, size: request[4], by: caller)
+      name.withUnsafeBytes { buffer in
+        if let base = buffer.baseAddress { reply.put(Bytes(unsafeBase: base, count: buffer.count), at: 1, words: 2) }
+      }
+    case .device:
+      guard request[1] < UInt64(devices.devices.count) else { throw .notFound }
+      let device = devices.devices[Int(request[1])]
+      device.name.withUnsafeBytes { buffer in
+        if let base = buffer.baseAddress { reply.put(Bytes(unsafeBase: base, count: buffer.count), at: 1, words: 2) }
+      }
+      reply[3] = device.kind.rawValue | device.serial << 8
+      reply[4] = device.size
+      reply.put(services[device.service].name, at: 5, words: 3)
     case .kill:
       guard let process = try service(at: request[1]).process else { throw .notFound }
       try process.kill(code: 137)

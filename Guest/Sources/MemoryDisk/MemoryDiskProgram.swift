@@ -12,7 +12,8 @@ import Pollux
       let arguments = CommandLine(start.text("arguments") ?? Bytes(""))
       let size = max(4096, min(arguments.value("size")?.size ?? (1 << 20), 1 << 30)) & ~4095
       let plane = try MemoryPlane(size: size)
-      try BlockServer(plane: plane, endpoint: Handle(service), events: try Notification.create()).run()
+      try BlockServer(plane: plane, endpoint: Handle(service), events: try Notification.create(), name: "memdisk0")
+        .run()
     } catch {
       var line = Text("memdisk: ")
       line.add(error.name)

@@ -25,6 +25,20 @@ public enum RegistryCall: UInt64 {
   case open = 8
   /// Index in word 1 → starts that service again, which has ended.
   case restart = 15
+  /// Name in words 1–2, `DeviceClass` in word 3, bytes in word 4: the caller drives this device from now on until it ends. If another's
+  /// has the name, the letter or digit at its end counts on → the name that it got in words 1–2. Told again, it changes the bytes.
+  case announce = 16
+  /// Index in word 1 → the device's name in words 1–2, class in word 3 with its number in the order of announcements from bit 8, bytes
+  /// in word 4, its service's name in words 5–7.
+  case device = 17
+}
+
+/// What a device can do.
+public enum DeviceClass: UInt64, Sendable {
+  /// Its service has the block interface (docs/block-driver.md).
+  case block = 1
+  /// It takes text.
+  case console = 2
 }
 
 /// What became of a service.
@@ -72,6 +86,16 @@ public enum Program {
     var message = Message(RegistryCall.remark.rawValue)
     message.put(text, at: 1, words: 7)
     do throws(SystemError) { try registry(&message) } catch {}
+  }
+
+  /// Tells the registry of a device that this program drives, `size` bytes where it has an end; again when the size changes.
+  public static func announce(_ name: Bytes, _ kind: DeviceClass, size: UInt64 = 0) {
+    var message = Message(RegistryCall.announce.rawValue, 0, 0, kind.rawValue)
+    message.put(name, at: 1, words: 2)
+    message[4] = size
+    do throws(SystemError) { try registry(&message) } catch {
+      // The device works without a node in the tree of files.
+    }
   }
 
   /// Asks the registry; the reply is in `message`.

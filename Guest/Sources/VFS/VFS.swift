@@ -5,16 +5,6 @@
 
 @_exported import FileInterface
 
-/// What stands behind a device node. Used by one thread at a time.
-public protocol DeviceNode: AnyObject {
-  /// Bytes, where it has an end.
-  var size: UInt64 { get }
-  /// Bytes read into the start of `area`; 0 at the end.
-  func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int
-  /// Bytes taken from the start of `area`.
-  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int
-}
-
 /// One mounted file system. A call through the class-bound existential is one indirect call.
 struct Mount {
   let system: any FileSystem
@@ -46,7 +36,6 @@ public final class VFS {
   private var files: [OpenFile?] = []
   /// Counts the uses of each slot, so that a closed handle does not name the next file there.
   private var generations: [UInt32] = []
-  private var devices: [(place: Place, node: any DeviceNode)] = []
   let firstPath = PathBuffer()
   private let secondPath = PathBuffer()
 
@@ -62,7 +51,7 @@ public final class VFS {
     mounts = [Mount(system: root, covers: Place(mount: 0, inode: root.root), path: [0x2f])]
   }
 
-  // MARK: Mounts and devices
+  // MARK: Mounts
 
   /// Lays `system` over the directory `path` for good.
   public func mount(_ system: any FileSystem, at path: Bytes) throws(FileError) {
@@ -73,24 +62,6 @@ public final class VFS {
     mounts[place.mount].system.retain(place.inode)
     mounts.append(Mount(system: system, covers: place, path: path.array))
     system.now = now
-  }
-
-  /// Makes a node at `path`, in a file system that can hold nodes of `kind`.
-  public func addDevice(
-    _ node: any DeviceNode, kind: FileKind, at path: Bytes, permissions: UInt16 = 0o666
-  ) throws(FileError) {
-    let walked = try walk(path, followsLast: false, in: firstPath)
-    guard walked.target == nil else { throw .exists }
-    let inode = try mounts[walked.directory.mount].system.create(
-      walked.directory.inode, walked.name, kind: kind, permissions: permissions)
-    // The number must not come to mean another file when somebody removes the node.
-    mounts[walked.directory.mount].system.retain(inode)
-    devices.append((Place(mount: walked.directory.mount, inode: inode), node))
-  }
-
-  private func device(_ place: Place) -> (any DeviceNode)? {
-    for device in devices where device.place == place { return device.node }
-    return nil
   }
 
   /// How many files are open, of one client or of all.
@@ -131,8 +102,7 @@ public final class VFS {
     case .file:
       if flags.contains(.write), system.space.isReadOnly { throw .readOnly }
     case .characterDevice, .blockDevice:
-      node = device(place)
-      guard node != nil else { throw .unsupported }
+      node = try system.openDevice(place.inode)
     case .link, .pipe, .socket: throw .unsupported
     }
     if flags.contains(.directory), kind != .directory { throw .notDirectory }
@@ -233,9 +203,7 @@ public final class VFS {
   }
 
   private func attributes(_ place: Place) throws(FileError) -> FileAttributes {
-    var attributes = try mounts[place.mount].system.attributes(place.inode)
-    if let node = device(place) { attributes.size = node.size }
-    return attributes
+    try mounts[place.mount].system.attributes(place.inode)
   }
 
   /// Puts as many entries as fit into `area`, from `cursor` (0 at first) on, which moves on, in the form of `DirectoryRecord`. Bytes used;

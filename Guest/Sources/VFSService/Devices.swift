@@ -1,29 +1,70 @@
-// What stands behind the nodes in /dev.
+// What stands behind the nodes in /dev: the devices that drivers have announced to init, and two of the file service's own.
 
+import BlockClient
 import FileInterface
 import Pollux
-import VFS
 
-/// Takes everything, gives nothing.
-final class NullDevice: DeviceNode {
-  let size: UInt64 = 0
-  func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int { 0 }
-  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int { area.count }
+/// Asks init which devices there are, and opens them by their drivers' services.
+final class MachineDevices: DeviceSource {
+  /// The disk whose file system is mounted, and the name of its service.
+  private let mounted: (store: DiskStore, service: [UInt8])?
+  /// Numbers of this service's own devices; the registry counts upwards from 1.
+  private static let (null, zero) = (UInt64.max, UInt64.max - 1)
+
+  init(mounted: (store: DiskStore, service: [UInt8])?) { self.mounted = mounted }
+
+  func device(_ index: Int) throws(FileError) -> DeviceDescription? {
+    if index == 0 {
+      return DeviceDescription(name: Bytes("null").array, kind: .characterDevice, serial: Self.null)
+    }
+    if index == 1 {
+      return DeviceDescription(name: Bytes("zero").array, kind: .characterDevice, serial: Self.zero)
+    }
+    var message = Message(RegistryCall.device.rawValue, UInt64(index - 2))
+    do throws(SystemError) { try Program.ask(&message) } catch {
+      if error == .notFound { return nil }
+      throw .inputOutput
+    }
+    let service = message.text(at: 5, words: 3)
+    let isBlock = message[3] & 0xff == DeviceClass.block.rawValue
+    return DeviceDescription(
+      name: message.text(at: 1, words: 2), kind: isBlock ? .blockDevice : .characterDevice, size: message[4],
+      serial: message[3] >> 8, service: service, permissions: isBlock && isMounted(service) ? 0o444 : 0o666)
+  }
+
+  private func isMounted(_ service: [UInt8]) -> Bool { mounted.map { $0.service == service } ?? false }
+
+  func open(_ device: DeviceDescription) throws(FileError) -> any DeviceNode {
+    if device.serial == Self.null { return NullDevice(givesZeros: false) }
+    if device.serial == Self.zero { return NullDevice(givesZeros: true) }
+    guard device.kind == .blockDevice else { return ConsoleDevice() }
+    if let mounted, isMounted(device.service) { return DiskDevice(mounted.store, isMounted: true) }
+    let name = ByteBlock(count: device.service.count)
+    for index in device.service.indices { name.area.store(device.service[index], at: index) }
+    let endpoint: Endpoint
+    do throws(SystemError) { endpoint = try Program.connect(name.area.bytes) } catch { throw .deviceGone }
+    do throws(BlockClientError) { return DiskDevice(try DiskStore(endpoint), isMounted: false) } catch {
+      endpoint.handle.close()
+      throw .deviceGone
+    }
+  }
 }
 
-/// Takes everything, gives zeros.
-final class ZeroDevice: DeviceNode {
-  let size: UInt64 = 0
+/// Takes everything; gives nothing, or zeros.
+final class NullDevice: DeviceNode {
+  private let givesZeros: Bool
+  init(givesZeros: Bool) { self.givesZeros = givesZeros }
   func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
+    guard givesZeros else { return 0 }
     area.fill()
     return area.count
   }
   func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int { area.count }
+  func flush() throws(FileError) {}
 }
 
 /// The serial console's output. Its input belongs to the shell.
 final class ConsoleDevice: DeviceNode {
-  let size: UInt64 = 0
   func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int { throw .unsupported }
   func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int {
     // The server is one monitor: nobody may hold it longer than a page takes.
@@ -31,31 +72,61 @@ final class ConsoleDevice: DeviceNode {
     Console.write(UnsafeRawBufferPointer(start: area.unsafeBase, count: count))
     return count
   }
+  func flush() throws(FileError) {}
 }
 
-/// The disk's bytes, to be read only: what a file system on it holds in memory would not know of a write.
+/// A disk's bytes. Those of the mounted disk can be read only: what its file system holds in memory would not know of a write.
 final class DiskDevice: DeviceNode {
   private let store: DiskStore
+  private let isMounted: Bool
+  private var isChanged = false
   private let sectors = ByteBlock(count: 4096)
-  init(_ store: DiskStore) { self.store = store }
 
-  var size: UInt64 { store.byteCount }
+  init(_ store: DiskStore, isMounted: Bool) {
+    self.store = store
+    self.isMounted = isMounted
+  }
 
-  func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
-    guard offset < size else { return 0 }
-    let total = Int(min(UInt64(area.count), size - offset))
+  /// Calls `body` with whole sectors for each part of `count` bytes at `offset`: where they begin on the disk, their memory, and which
+  /// bytes of them belong to the part that starts at the last number.
+  private func eachPart(
+    _ offset: UInt64, _ count: Int, _ body: (UInt64, ByteArea, Range<Int>, Int) throws(FileError) -> Void
+  ) throws(FileError) -> Int {
+    guard offset < store.byteCount else { return 0 }
+    let total = Int(min(UInt64(count), store.byteCount - offset))
     var done = 0
     while done < total {
       let position = offset + UInt64(done)
       let start = position & ~511
-      let part = sectors.area.slice(0, Int(min(UInt64(sectors.area.count), size - start)))
-      try store.read(start, into: part)
       let within = Int(position - start)
-      let count = min(part.count - within, total - done)
-      area.copy(part.slice(within, count), at: done)
-      done += count
+      let part = min(sectors.area.count - within, total - done)
+      try body(start, sectors.area.slice(0, (within + part + 511) & ~511), within..<within + part, done)
+      done += part
     }
     return total
   }
-  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int { throw .readOnly }
+
+  func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
+    try eachPart(offset, area.count) { start, sectors, bytes, done throws(FileError) in
+      try store.read(start, into: sectors)
+      area.copy(sectors.slice(bytes.lowerBound, bytes.count), at: done)
+    }
+  }
+
+  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int {
+    guard !isMounted, !store.isReadOnly else { throw .readOnly }
+    if area.count > 0, offset >= store.byteCount { throw .noSpace }
+    isChanged = true
+    return try eachPart(offset, area.count) { start, sectors, bytes, done throws(FileError) in
+      if bytes.count < sectors.count { try store.read(start, into: sectors) }
+      sectors.copy(area.slice(done, bytes.count), at: bytes.lowerBound)
+      try store.write(start, from: sectors)
+    }
+  }
+
+  func flush() throws(FileError) {
+    guard isChanged else { return }
+    try store.flush()
+    isChanged = false
+  }
 }

@@ -7,35 +7,45 @@ import Pollux
 /// A disk behind a block service. One request is in flight at a time.
 final class DiskStore: BlockStore {
   private let device: BlockDevice
-  /// A request's end is not known: nothing more is sent.
-  private var isBroken = false
+  private let endpoint: Endpoint
+  /// A request's end is not known, or the driver has gone: nothing more is sent.
+  private var failure: FileError?
   private static let regionSize = 256 << 10
   /// The longest data of one request.
   private let largest: Int
 
   init(_ endpoint: Endpoint) throws(BlockClientError) {
+    self.endpoint = endpoint
     device = try BlockDevice(endpoint, entries: 4, regionSize: UInt64(Self.regionSize))
     let limit = min(device.geometry.maximumTransfer, UInt64(Self.regionSize))
     largest = max(512, Int(limit) & ~511)
+  }
+
+  deinit {
+    device.close()
+    endpoint.handle.close()
   }
 
   var byteCount: UInt64 { device.geometry.sectors * 512 }
   var isReadOnly: Bool { device.geometry.isReadOnly }
 
   private func perform(_ operation: BlockOperation, _ offset: UInt64, _ length: Int) throws(FileError) {
-    guard !isBroken else { throw .inputOutput }
+    if let failure { throw failure }
     let status: BlockStatus
     do throws(BlockClientError) {
       try device.submit(
         BlockRequest(operation: operation, sector: offset / 512, offset: 0, length: UInt32(length), tag: 0))
       status = try result()
     } catch {
-      isBroken = true
-      throw .inputOutput
+      var reason = FileError.inputOutput
+      if case .kernel(.peerClosed) = error { reason = .deviceGone }
+      failure = reason
+      throw reason
     }
     switch status {
     case .success: return
     case .readOnly: throw .readOnly
+    case .deviceLost: throw .deviceGone
     default: throw .inputOutput
     }
   }

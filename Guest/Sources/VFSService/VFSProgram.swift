@@ -1,4 +1,4 @@
-// The file service (HongMeng §4.3): tmpfs at /, ext2 of the block device at /disk, device nodes in /dev, the boot archive in /boot.
+// The file service (HongMeng §4.3): tmpfs at /, ext2 of the block device at /disk, the devices that drivers have announced in /dev, the boot archive in /boot.
 //
 // One stack makes its RPC service a monitor: callers come in one after the other, each on its own thread and for its own account. The
 // program's own thread is a caller like others: it closes what ended clients had open, and syncs what has been written for a while.
@@ -68,12 +68,9 @@ import VFS
 
   private static func fill(_ vfs: VFS, _ disk: DiskStore?, _ system: PageCache?) throws(FileError) {
     for directory in [Bytes("/dev"), Bytes("/tmp"), Bytes("/boot")] { try vfs.makeDirectory(directory) }
-    try vfs.addDevice(NullDevice(), kind: .characterDevice, at: Bytes("/dev/null"))
-    try vfs.addDevice(ZeroDevice(), kind: .characterDevice, at: Bytes("/dev/zero"))
-    try vfs.addDevice(ConsoleDevice(), kind: .characterDevice, at: Bytes("/dev/console"))
+    let mounted = system == nil ? nil : disk.map { ($0, (argument("disk") ?? Bytes("block")).array) }
+    try vfs.mount(DeviceFS(MachineDevices(mounted: mounted)), at: Bytes("/dev"))
     if let archive = openArchive() { try vfs.mount(ArchiveFS(archive), at: Bytes("/boot")) }
-    guard let disk else { return }
-    try vfs.addDevice(DiskDevice(disk), kind: .blockDevice, at: Bytes("/dev/vda"), permissions: 0o444)
     guard let system else { return }
     try vfs.makeDirectory(Bytes("/disk"))
     try vfs.mount(system, at: Bytes("/disk"))
