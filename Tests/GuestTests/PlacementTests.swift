@@ -47,9 +47,9 @@ struct PlacementCase: Sendable, CustomTestStringConvertible {
   func memoryManager(_ place: PlacementCase) throws {
     let run = try place.description(
       [
-        "name=memory-manager,program=memory-manager,class=CLASS,arguments=pages=1024",
+        "name=memory-manager,program=memory-manager,class=CLASS,arguments=pages=864",
         "name=child,program=memory-test,mode=child", "name=hog,program=memory-test,mode=hog",
-        "name=test,program=memory-test",
+        "name=idle,program=memory-test,mode=idle", "name=test,program=memory-test",
       ], cpus: 2
     ).start(on: place.host).finish(seconds: 120)
     #expect(!run.lines.contains { $0.hasPrefix("FAILED") || $0.contains("isolation class") }, "\(run.console)")

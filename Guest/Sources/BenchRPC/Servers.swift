@@ -8,9 +8,15 @@ import Pollux
 nonisolated(unsafe) private var next: Connection?
 
 enum Servers {
-  /// A server of the short form. Word 0 is the depth: above 1 it calls the service that its argument `next=` names with one less.
+  /// A server of the short form, which answers 1. With the argument `next=`, word 0 is the depth: above 1 it calls the service that
+  /// the argument names with one less.
   static func serveShort() throws(SystemError) -> Never {
-    if let name = BenchArguments.value("next") { next = try BenchRPC.open(name) }
+    guard let name = BenchArguments.value("next") else {
+      let service = try RPCService.createShort(stacks: 2) { _, _, _, _, _, _ in pollux_short_words(word0: 1, word1: 0) }
+      try service.publish()
+      sleepForEver()
+    }
+    next = try BenchRPC.open(name)
     let service = try RPCService.createShort(stacks: 2) { _, depth, _, _, _, _ in
       if depth > 1, let next {
         do throws(SystemError) {

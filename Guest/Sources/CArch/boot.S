@@ -171,11 +171,14 @@ service_pt:
     .quad 0                                         // clock page
     .quad info_page - KERNEL_BASE + P + AD + NX
     .quad gate_page - KERNEL_BASE + P + AD
-gate_page:                              // what domains call: the only address of the kernel that they know
-    .byte 0x49, 0xbb                                    // movabsq $domain_gate, %r11
-    .quad domain_gate
-    .byte 0x41, 0xff, 0xe3                              // jmpq *%r11
-    .fill 4096 - 13, 1, 0xcc
+    .globl gate_page
+gate_page:                              // what domains call, the only addresses of the kernel that they know: system calls, rpcCall,
+    .irp gate, domain_gate, call_from_table, return_from_table      // rpcReturn; the last two change in Walls.raiseKeys
+    .byte 0x49, 0xbb                                    // movabsq $gate, %r11
+    .quad \gate
+    .byte 0x41, 0xff, 0xe3, 0xcc, 0xcc, 0xcc            // jmpq *%r11
+    .endr
+    .fill 4096 - 48, 1, 0xcc
 info_page:
     .skip 4096
 entry_page:                             // what programs call; SYSCALL takes the place of int $4 if the probe finds it

@@ -6,21 +6,11 @@
 // for a few instructions of the SYSCALL entry.
 #include "include/layout.h"
 #include "registers.h"
+#include "rpc.h"
 
-    .globl trap_user, system_call_interrupt, system_call_entry, system_call_common, enter_frame, enter_idle
+    .globl user_to_user, enter_user, rpc_after, trap_user, system_call_interrupt, system_call_entry, system_call_common, enter_frame, enter_idle
     .globl trap_in_kernel, acquire_kernel, probe_entry, trampoline_start, trampoline_end, load_tables, smp_active
     .globl kernel_lock, kernel_state, thread_table, process_table, kernel_log
-
-.macro rpc_frame vector                 // RSP = thread
-    addq $FRAME_SIZE, %rsp
-    pushq $USER_SS
-    pushq %rbx
-    pushq %r11
-    pushq $USER_CS
-    pushq %rcx
-    pushq $0
-    pushq $\vector
-.endm
 
 // RDI = thread, RSI = CPU block, stack = the CPU's, big kernel lock held.
 .macro enter_kernel
@@ -56,8 +46,10 @@ rpc_interrupt:
     movq (%rsp), %rcx
     movq 16(%rsp), %r11
     movq 24(%rsp), %rbx
-    subq $FRAME_RIP, %rsp
-    jmp rpc
+    leaq -FRAME_RIP(%rsp), %rsp
+    swapgs
+    je rpc_return
+    jmp rpc_call
 
 system_call_entry:                      // SYSCALL: RCX = RIP, R11 = RFLAGS
     testb %al, %al
@@ -66,14 +58,7 @@ plain_system_call:
     swapgs
     movq %rsp, %gs:CPU_SCRATCH
     movq %gs:CPU_CURRENT, %rsp
-    addq $FRAME_SIZE, %rsp
-    pushq $USER_SS
-    pushq %gs:CPU_SCRATCH
-    pushq %r11
-    pushq $USER_CS
-    pushq %rcx
-    pushq $0
-    pushq $SYSTEM_CALL_VECTOR
+    push_entry $USER_SS, %gs:CPU_SCRATCH, %r11, $USER_CS, SYSTEM_CALL_VECTOR
     swapgs
 system_call_common:                     // no other way leads here than from ring 3
     push_registers
@@ -105,99 +90,44 @@ void_entry:
     call kernel_void_entry
     jmp leave_kernel
 
-// Synchronous RPC by thread migration (HongMeng §4.1): a call replaces the thread's protection domain, stack and instruction
-// pointer; a return undoes it. Message words stay in their registers, nothing is saved but where the caller goes on, and no
-// lock is taken: the stack bound to the connection is taken by one exchange. What happens seldom is left to Kernel/Rpc.
-// Who changes what these lines read without a lock (handle slots, dead services) first has all other CPUs out of here
-// (Scheduler.stopOthers).
 rpc_system_call:
     cmpl $RPC_RETURN, %eax
     ja plain_system_call
     movq %rsp, %rbx
     swapgs
     movq %gs:CPU_CURRENT, %rsp
-    swapgs
-rpc:                                    // RSP = thread; RCX, R11, RBX = RIP, RFLAGS, RSP of the program
-    cmpl $RPC_RETURN, %eax
     je rpc_return
-    testq %r15, %r15                    // grants: slow
-    jnz rpc_slow
-    cmpq $HANDLE_LIMIT, %rdi            // the handle is in the table,
-    jae rpc_slow
-    movl %edi, %ebp
-    shll $4, %ebp
-    movq THREAD_PROCESS(%rsp), %rax
-    addq PROCESS_HANDLES(%rax), %rbp
-    cmpb $CONNECTION_KIND, HANDLE_KIND(%rbp)    // in use, and a connection,
-    jne rpc_slow_call
-    movq (%rbp), %rbp
-    testq %rbp, %rbp                    // (a slot that is being filled or emptied may show half)
-    jz rpc_slow_call
-    xchgq %r15, CONNECTION_STACK(%rbp)  // with a server's stack bound to it, which is now ours
-    testq %r15, %r15
-    jz rpc_slow_call
-    movq %rcx, ACTIVATION_RIP(%r15)
-    movq %r11, ACTIVATION_RFLAGS(%r15)
-    movq %rbx, ACTIVATION_RSP(%r15)
-    movq %rax, ACTIVATION_CALLER(%r15)
-    movq %rsp, ACTIVATION_THREAD(%r15)
-    movq THREAD_ACTIVATION(%rsp), %rax
-    movq %rax, ACTIVATION_PREVIOUS(%r15)
-    movq %r15, THREAD_ACTIVATION(%rsp)
-    movq CONNECTION_PROCESS(%rbp), %rax
-    movq %rax, THREAD_PROCESS(%rsp)
+rpc_call:                               // RSP = thread; RCX, R11, RBX = RIP, RFLAGS, RSP of the program
+    rpc_call_body rpc_slow_call, PROCESS_FROM_USER, rbp, rcx, %r11, rbx, rcx, rbx, r11d
+rpc_return:
+    rpc_return_body rpc_slow_return, rpc_after, PROCESS_FROM_USER, rcx, r11, rbx
+
+user_to_user:                           // RAX = process; RCX, R11, RBX = RIP, RFLAGS, RSP; RBP = RAX of the program
     movq PROCESS_PAGE_TABLE(%rax), %rax
-    movq THREAD_CPU(%rsp), %rbx
-    movq %rax, CPU_PAGE_TABLE(%rbx)
+    movq %rax, %gs:CPU_PAGE_TABLE
     movq %rax, %cr3
-    movq CONNECTION_BADGE(%rbp), %rdi
-    movq CONNECTION_CONTEXT(%rbp), %rax
-    movq CONNECTION_ENTRY(%rbp), %rcx
-    movl $0x202, %r11d                  // the caller's direction and trap flags are not for the server
-    movq ACTIVATION_STACK(%r15), %rsp
+enter_user:
+    swapgs
+    movq %rbp, %rax
+    movq %rbx, %rsp
     xorl %ebx, %ebx                     // no kernel addresses for ring 3
     xorl %ebp, %ebp
     xorl %r15d, %r15d
     sysretq
 
-rpc_return:
-    testq %r15, %r15                    // grants: slow
-    jnz rpc_slow
-    movq THREAD_ACTIVATION(%rsp), %rdi
-    testq %rdi, %rdi                    // there is a call to return from,
-    jz rpc_slow
-    cmpq $0, ACTIVATION_ATTENTION(%rdi) // and nothing happened to it meanwhile
-    jne rpc_slow
-    movq ACTIVATION_PREVIOUS(%rdi), %rax
-    movq %rax, THREAD_ACTIVATION(%rsp)
-    movq ACTIVATION_CALLER(%rdi), %rax
-    movq %rax, THREAD_PROCESS(%rsp)
-    movq PROCESS_PAGE_TABLE(%rax), %rax
-    movq THREAD_CPU(%rsp), %rbx
-    movq %rax, CPU_PAGE_TABLE(%rbx)
-    movq %rax, %cr3
-    movq ACTIVATION_RIP(%rdi), %rcx
-    movq ACTIVATION_RFLAGS(%rdi), %r11
-    movq ACTIVATION_RSP(%rdi), %rbx
-    movq ACTIVATION_CONNECTION(%rdi), %rbp
-    movq $0, ACTIVATION_THREAD(%rdi)
-    xchgq %rdi, CONNECTION_STACK(%rbp)  // bound again; from here on it is not ours
-    movq CONNECTION_SERVICE(%rbp), %rax
-    orq SERVICE_WAITERS(%rax), %rdi     // it took another stack's place, or somebody waits for one
-    jnz rpc_after
-    movq %rbx, %rsp
-    xorl %eax, %eax
-    xorl %ebx, %ebx
-    xorl %ebp, %ebp
-    sysretq
-
+rpc_slow_return:
+    movl $RPC_RETURN, %eax
+    jmp rpc_slow
 rpc_slow_call:
     movl $RPC_CALL, %eax
 rpc_slow:                               // the frame, as of any other system call
-    rpc_frame SYSTEM_CALL_VECTOR
+    push_entry $USER_SS, %rbx, %r11, $USER_CS, SYSTEM_CALL_VECTOR
+    swapgs
     jmp system_call_common
-rpc_after:                              // RDI = stack that lost its place, bit 0: somebody waits; RAX = service
-    rpc_frame RPC_AFTER_VECTOR
+rpc_after:                              // as for user_to_user, but RBP = service; RDI: see rpc.h
+    movq %rbp, %rax
+    push_entry $USER_SS, %rbx, %r11, $USER_CS, RPC_AFTER_VECTOR
+    swapgs
     push_registers
     enter_kernel
     call kernel_rpc_after

@@ -4,6 +4,17 @@
     pushq %\register
     .endr
 .endm
+// RSP = thread: what an interrupt would have pushed, with RIP from RCX.
+.macro push_entry ss, sp, flags, cs, vector
+    addq $FRAME_SIZE, %rsp
+    pushq \ss
+    pushq \sp
+    pushq \flags
+    pushq \cs
+    pushq %rcx
+    pushq $0
+    pushq $\vector
+.endm
 .macro pop_registers
     .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax
     popq %\register

@@ -1,10 +1,22 @@
 // Start of a program and of its threads, and the way into the kernel. Convention: PolluxABI, SystemCall.swift.
 
 #ifdef POLLUX_KERNEL_SPACE
-    .set SYSTEM_CALL_ENTRY, 0x7dfffffff000  // the gate: the same convention, without a change of ring
+    .set SYSTEM_CALL_ENTRY, 0x7dfffffff000  // the gate: the same convention, without a change of ring,
+    .set CALL_ENTRY, SYSTEM_CALL_ENTRY + 16 // but with places of their own for rpcCall and rpcReturn
+    .set RETURN_ENTRY, SYSTEM_CALL_ENTRY + 32
 #else
     .set SYSTEM_CALL_ENTRY, 0x7efffffff000
+    .set CALL_ENTRY, SYSTEM_CALL_ENTRY
+    .set RETURN_ENTRY, SYSTEM_CALL_ENTRY
 #endif
+
+.macro rpc_return
+#ifndef POLLUX_KERNEL_SPACE
+    movl $129, %eax
+#endif
+    movabsq $RETURN_ENTRY, %r11
+    jmpq *%r11
+.endm
 
 // The control-flow entry table: where threads and calls may begin in a service in kernel space (HongMeng §4.2). Offsets from
 // each entry's own place.
@@ -127,8 +139,11 @@ pollux_rpc_message:
     movq 48(%rbp), %r13
     movq 56(%rbp), %r14
     movq 64(%rbp), %r15
+    movabsq $CALL_ENTRY, %r11
+    cmpl $128, %eax
+    je 1f
     movabsq $SYSTEM_CALL_ENTRY, %r11
-    call *%r11
+1:  call *%r11
     popq %rbp
     movq %rsi, 0(%rbp)
     movq %rdx, 8(%rbp)
@@ -177,9 +192,7 @@ pollux_rpc_entry:
     popq %r13
     popq %r14
     popq %r15
-    movl $129, %eax             // rpcReturn
-    movabsq $SYSTEM_CALL_ENTRY, %r11
-    jmpq *%r11
+    rpc_return
 
     .global pollux_rpc_entry_short
     .hidden pollux_rpc_entry_short
@@ -189,9 +202,7 @@ pollux_rpc_entry_short:
     call *%rax
     movq %rax, %rsi
     xorl %r15d, %r15d
-    movl $129, %eax             // rpcReturn
-    movabsq $SYSTEM_CALL_ENTRY, %r11
-    jmpq *%r11
+    rpc_return
 
 // The memory functions that the compiler calls.
     .global memcpy

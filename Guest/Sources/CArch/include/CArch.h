@@ -139,6 +139,9 @@ extern uint8_t system_call_entry[], probe_entry[], smp_active[], kernel_lock[];
 extern uint8_t trampoline_start[], trampoline_end[];
 extern uint8_t task_states[], domain_keys[], domain_stacks[], interrupt_gates[], service_pd[], service_pt[];
 extern uint8_t image_pd[];
+extern uint8_t gate_page[], call_from_keys[], return_from_keys[];
+extern uint8_t user_to_user[], user_to_keys[], user_to_table[], user_to_none[];
+extern uint8_t domain_to_user[], domain_to_keys[], domain_to_table[], domain_to_none[];
 // Tries a load from `address` under the protection-key rights `keys`: the page fault's error code, or 0.
 uint64_t keys_try(uint64_t address, uint32_t keys);
 // Sets bits of CR4; 0 where the processor does not have them.
@@ -177,5 +180,16 @@ ADDRESS_OF(service_pd)
 ADDRESS_OF(service_pt)
 ADDRESS_OF(trampoline_start)
 ADDRESS_OF(trampoline_end)
+ADDRESS_OF(gate_page)
+ADDRESS_OF(call_from_keys)
+ADDRESS_OF(return_from_keys)
+ADDRESS_OF(user_to_user)
+ADDRESS_OF(user_to_keys)
+ADDRESS_OF(user_to_table)
+ADDRESS_OF(user_to_none)
+ADDRESS_OF(domain_to_user)
+ADDRESS_OF(domain_to_keys)
+ADDRESS_OF(domain_to_table)
+ADDRESS_OF(domain_to_none)
 
 #endif

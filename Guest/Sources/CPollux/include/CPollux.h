@@ -4,11 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Where system calls go: the shared entry page, or for services in kernel space the gate (PolluxABI, AddressSpace).
+// Where `rpcCall` goes: the shared entry page, or for services in kernel space the gate (PolluxABI, AddressSpace).
 #ifdef POLLUX_KERNEL_SPACE
-#define POLLUX_ENTRY "0x7dfffffff000"
+#define POLLUX_CALL_ENTRY "0x7dfffffff010"
 #else
-#define POLLUX_ENTRY "0x7efffffff000"
+#define POLLUX_CALL_ENTRY "0x7efffffff000"
 #endif
 
 #define POLLUX_HIDDEN __attribute__((visibility("hidden")))
@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) struct pollux_short_reply pollux_rp
   register uint64_t r9 __asm__("r9") = word4;
   uint64_t number = 128, target = connection;
   __asm__ volatile(
-      "pushq %%rbp\n\txorl %%r15d, %%r15d\n\tmovabsq $" POLLUX_ENTRY ", %%r11\n\tcall *%%r11\n\tpopq %%rbp"
+      "pushq %%rbp\n\txorl %%r15d, %%r15d\n\tmovabsq $" POLLUX_CALL_ENTRY ", %%r11\n\tcall *%%r11\n\tpopq %%rbp"
       : "+a"(number), "+D"(target), "+S"(word0), "+d"(word1), "+r"(r10), "+r"(r8), "+r"(r9)
       :
       : "rbx", "rcx", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",

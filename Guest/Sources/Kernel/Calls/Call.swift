@@ -150,11 +150,7 @@ struct Call {
 
 @c(kernel_system_call)
 public func kernelSystemCall(_ thread: UInt64, _ processor: UInt64) -> UInt64 {
-  if DomainCalls.serve(Reference(trusted: thread), on: Reference(trusted: processor)) {
-    kernel.pointee.systemCalls &+= 1
-    return Reference<Processor>(trusted: processor).leave()
-  }
-  return Call.serve(thread, processor) { call throws(SystemError) in try call.perform() }
+  Call.serve(thread, processor) { call throws(SystemError) in try call.perform() }
 }
 
 extension Call {

@@ -91,6 +91,12 @@ enum Domains {
       throw .badArgument
     }
     process.pointee.space = space
+    process.pointee.waysIn =
+      switch mechanism {
+      case .pageTable: (address_of_user_to_table(), address_of_domain_to_table())
+      case .protectionKeys: (address_of_user_to_keys(), address_of_domain_to_keys())
+      default: (address_of_user_to_none(), address_of_domain_to_none())
+      }
   }
 
   /// Takes what outlives the process out of its page tables: kernel space, and a domain's memory out of that.

@@ -78,6 +78,9 @@ enum Walls {
       entry += 4096
     }
     store64(address_of_domain_keys(), 1)
+    // The addresses in the gate page's instructions (boot.S).
+    store64(address_of_gate_page() + 18, address_of_call_from_keys())
+    store64(address_of_gate_page() + 34, address_of_return_from_keys())
     store64(data, table | PageEntry.table)
     store64(address_of_image_pd() + 8, load64(address_of_image_pd() + 8) | kernelKey << keyShift)
     for gigabyte in 0..<UInt64(512) {
@@ -121,10 +124,14 @@ enum Walls {
   }
 
   /// Ticks that a loop of 1,000 turns takes in ring 0, to compare with the same in ring 3: on a software KVM it is thousands of times
-  /// slower, and services are better placed in ring 3.
+  /// slower, and services are better placed in ring 3. The shorter of two tries, since a host may do something else meanwhile.
   static func measureLoop() -> UInt64 {
-    let start = time_stamp()
-    loop_turns(100)
-    return (time_stamp() &- start) &* 10
+    var shortest = UInt64.max
+    for _ in 0..<2 {
+      let start = time_stamp()
+      loop_turns(1000)
+      shortest = min(shortest, time_stamp() &- start)
+    }
+    return shortest
   }
 }

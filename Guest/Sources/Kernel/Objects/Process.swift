@@ -3,13 +3,15 @@ import CArch
 import KernelCore
 import PolluxABI
 
-/// The first words, page table, handles and protection keys, are known to entry.S.
+/// The first words, up to the ways of calls, are known to entry.S and domain.S.
 struct Process {
   /// Guest-physical root of the page tables; 0 once they are gone.
   var pageTable: UInt64
   var handles: HandleTable
   /// PKRS while its threads run in kernel space under protection keys; 0: everything.
   var keys: UInt64
+  /// Where calls and returns go on that lead here from programs, and from domains (domain.S, "Ways into the other domain").
+  var waysIn = (fromUser: address_of_user_to_user(), fromDomain: address_of_domain_to_user())
   /// Where its memory is, and what keeps others out.
   var space: ProcessSpace
   var identifier: UInt32

@@ -36,7 +36,7 @@ enum Migration {
       free(activation)
     } else if service.pointee.waiters != 0, serveWaiter(of: service, with: activation) {
       StackWaits.settle(service)
-    } else if let connection, connection.pointee.references != 0, !service.pointee.process.pointee.space.isDomain {
+    } else if let connection, connection.pointee.references != 0 {
       activation.pointee.connection = connection
       if let displaced = connection.exchangeStack(activation) { free(displaced) }
     } else {
@@ -97,7 +97,6 @@ enum Migration {
       activation.pointee.attention.insert(.timed)
       thread.pointee.spare = nil
     }
-    if thread.pointee.process.pointee.space.isDomain { activation.pointee.attention.insert(.callerInKernel) }
     thread.pointee.activation = activation
     thread.pointee.process = server
     thread.pointee.frame.rip = connection.pointee.entry
@@ -141,6 +140,8 @@ enum Migration {
     thread.pointee.frame.rax = 0
     thread.pointee.frame.rdi = 0
     thread.pointee.frame.rbp = 0
+    thread.pointee.frame.cs = thread.pointee.process.pointee.space.codeSelector
+    thread.pointee.frame.ss = thread.pointee.process.pointee.space.stackSelector
     service.pointee.references += 1
     if let activation = Reference<Activation>(address: displaced) { free(activation) }
     while let waiter = StackWaits.next(service), let connection = waiter.pointee.connection,

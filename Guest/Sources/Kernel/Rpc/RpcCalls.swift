@@ -40,7 +40,7 @@ extension Call {
         refuses: ConnectionFlags(rawValue: third).contains(.refuse)))
     service.pointee.references += 1
     service.pointee.connections.append(connection)
-    if !service.pointee.process.pointee.space.isDomain, let free = service.pointee.free {
+    if let free = service.pointee.free {
       service.pointee.free = free.pointee.nextFree
       free.pointee.connection = connection
       connection.pointee.stack = free.address
@@ -183,8 +183,16 @@ extension Call {
 /// The rest of a fast return.
 @c(kernel_rpc_after)
 public func kernelRpcAfter(_ thread: UInt64, _ processor: UInt64) -> UInt64 {
-  Migration.after(Reference(trusted: thread))
-  return Reference<Processor>(trusted: processor).leave()
+  let thread = Reference<Thread>(trusted: thread)
+  Migration.after(thread)
+  return comeBack(thread, Reference(trusted: processor))
+}
+
+/// A thread goes on in whatever domain it is in now, though its processor still has that of another.
+private func comeBack(_ thread: Reference<Thread>, _ processor: Reference<Processor>) -> UInt64 {
+  processor.follow()
+  processor.setKernelStack(thread.frameEnd)
+  return processor.leave()
 }
 
 /// A thread that another processor changed on its way into the kernel: what it came for is void, unless it was interrupted.
@@ -195,5 +203,5 @@ public func kernelVoidEntry(_ thread: UInt64, _ processor: UInt64) -> UInt64 {
   if thread.pointee.frame.vector >= 32, thread.pointee.frame.vector < 256 {
     return kernelTrap(thread.address, processor)
   }
-  return Reference<Processor>(trusted: processor).leave()
+  return comeBack(thread, Reference(trusted: processor))
 }

@@ -31,8 +31,7 @@ struct Service {
 
 /// A client's way into a service. The first words are known to entry.S.
 struct Connection {
-  /// Address of the activation whose stack the next call uses; 0: none, or the service is gone or in kernel space, where SYSRET does
-  /// not lead. Exchanged without a lock.
+  /// Address of the activation whose stack the next call uses; 0: none, or the service is gone. Exchanged without a lock.
   var stack: UInt64 = 0
   var process: Reference<Process>
   var entry: UInt64
@@ -88,8 +87,6 @@ struct Attention: OptionSet {
   static let window = Attention(rawValue: 4)
   /// The connection's last handle is gone.
   static let connectionClosed = Attention(rawValue: 8)
-  /// The caller is a service in kernel space, to which SYSRET does not lead.
-  static let callerInKernel = Attention(rawValue: 16)
 }
 
 enum ConnectionLinks: LinkField {
