@@ -3,20 +3,17 @@
 #include "include/layout.h"
 
     .globl boot_entry32, boot_entry64, idt_pointer, kernel_gdt, gdt_pointer, task_states, domain_stack_base
-    .globl domain_keys, boot_pml4, kernel_pml4, image_pd, direct_pdpt, shared_pt, service_pd, service_pt, info_page
-    .globl entry_page, cpu_blocks, clock_page
+    .globl domain_keys, direct_pd, info_page, entry_page
 
 // Page-table entry bits (Intel SDM vol. 3, 4.5), accessed and dirty preset.
 #define P 0x01
 #define W 0x02
-#define U 0x04
 #define PWT 0x08
 #define PCD 0x10
 #define AD 0x60
 #define PS 0x80
 #define G 0x100
 #define NX 0x8000000000000000
-#define TABLE (P + W + AD)
 
     .section .note.boot, "a", @note
     .balign 4
@@ -105,41 +102,6 @@ domain_keys:                            // domains are held by protection keys (
     .quad 0
 
     .balign 4096
-boot_pml4:                              // with the identity map of the first 2 MiB, for changing mode only
-    .quad identity_pdpt - KERNEL_BASE + TABLE
-    .skip 252 * 8
-    .quad shared_pdpt - KERNEL_BASE + TABLE + U
-    .quad direct_pdpt - KERNEL_BASE + TABLE
-    .quad image_pdpt - KERNEL_BASE + TABLE
-    .skip 256 * 8
-kernel_pml4:                            // the template of every address space
-    .skip 252 * 8
-    .quad 0                                         // services in kernel space (Isolation/Walls.swift)
-    .quad shared_pdpt - KERNEL_BASE + TABLE + U
-    .quad direct_pdpt - KERNEL_BASE + TABLE
-    .quad image_pdpt - KERNEL_BASE + TABLE
-    .skip 256 * 8
-identity_pdpt:
-    .quad identity_pd - KERNEL_BASE + TABLE
-    .skip 511 * 8
-identity_pd:
-    .quad P + W + AD + PS
-    .skip 511 * 8
-image_pdpt:
-    .quad image_pd - KERNEL_BASE + TABLE
-    .skip 511 * 8
-image_pd:
-    .quad 0
-    .quad 0x200000 + P + AD + PS + G                // text: read, execute
-    .quad 0x400000 + P + AD + PS + G + NX           // read-only data
-    .quad 0x600000 + P + W + AD + PS + G + NX       // data
-    .skip 508 * 8
-direct_pdpt:                            // 4 GiB here; the rest is added when RAM lies above
-    .quad direct_pd - KERNEL_BASE + TABLE
-    .quad direct_pd - KERNEL_BASE + 0x1000 + TABLE
-    .quad direct_pd - KERNEL_BASE + 0x2000 + TABLE
-    .quad direct_pd - KERNEL_BASE + 0x3000 + TABLE
-    .skip 508 * 8
 direct_pd:                              // the image's own pages are left out: its text has no writable alias
     .quad 0 + P + W + AD + PS + G + NX
     .quad 0, 0, 0
@@ -152,25 +114,6 @@ direct_pd:                              // the image's own pages are left out: i
     .quad frame + P + W + AD + PS + G + NX + PCD + PWT
     .set frame, frame + 0x200000
     .endr
-shared_pdpt:
-    .skip 511 * 8
-    .quad shared_pd - KERNEL_BASE + TABLE + U
-shared_pd:
-    .skip 511 * 8
-    .quad shared_pt - KERNEL_BASE + TABLE + U
-shared_pt:
-    .skip 509 * 8
-    .quad 0                                         // clock page, mapped when it is enabled
-    .quad info_page - KERNEL_BASE + P + U + AD + NX
-    .quad entry_page - KERNEL_BASE + P + U + AD
-service_pd:                             // at the top of kernel space what the shared pages are to programs
-    .skip 511 * 8
-    .quad service_pt - KERNEL_BASE + TABLE
-service_pt:
-    .skip 509 * 8
-    .quad 0                                         // clock page
-    .quad info_page - KERNEL_BASE + P + AD + NX
-    .quad gate_page - KERNEL_BASE + P + AD
     .globl gate_page
 gate_page:                              // what domains call, the only addresses of the kernel that they know: system calls, rpcCall,
     .irp gate, domain_gate, call_from_table, return_from_table      // rpcReturn; the last two change in Walls.raiseKeys
@@ -190,13 +133,5 @@ entry_page:                             // what programs call; SYSCALL takes the
     .fill ENTRY_PROBE_OFFSET - FAULT_RETURN_OFFSET - 10, 1, 0xcc
     .byte 0x0f, 0x05, 0x0f, 0x0b                        // the probe: syscall; ud2
     .fill 4096 - ENTRY_PROBE_OFFSET - 4, 1, 0xcc
-
-    .section .bss.aligned, "aw", @nobits
-    .balign CPU_SIZE
-cpu_blocks:
-    .skip CPU_SIZE * CPU_LIMIT
-    .balign 4096
-clock_page:
-    .skip 4096
 
     .section .note.GNU-stack, "", @progbits

@@ -10,7 +10,7 @@
 #include "rpc.h"
 
     .globl call_from_table, call_from_keys, return_from_table, return_from_keys, trap_common, domain_gate, resume_domain, domain_keys_write, keys_try, control4_try, trap_tried
-    .globl domain_stacks, user_to_keys, user_to_table, user_to_none, domain_to_user, domain_to_keys, domain_to_table
+    .globl user_to_keys, user_to_table, user_to_none, domain_to_user, domain_to_keys, domain_to_table
     .globl domain_to_none
 
 .macro open_keys                        // PKRS = 0: everything
@@ -266,10 +266,5 @@ trap_tried:
     leaq keys_tried(%rip), %rdx
 2:  jmpq *%rdx
 1:  ret
-
-    .section .bss.aligned, "aw", @nobits
-    .balign 4096
-domain_stacks:                          // of interrupts in domains, a page a CPU
-    .skip CPU_LIMIT * 4096
 
     .section .note.GNU-stack, "", @progbits

@@ -10,7 +10,7 @@
 
     .globl user_to_user, enter_user, rpc_after, trap_user, system_call_interrupt, system_call_entry, system_call_common, enter_frame, enter_idle
     .globl trap_in_kernel, acquire_kernel, probe_entry, trampoline_start, trampoline_end, load_tables, smp_active
-    .globl kernel_lock, kernel_state, thread_table, process_table, kernel_log
+    .globl kernel_lock
 
 // RDI = thread, RSI = CPU block, stack = the CPU's, big kernel lock held.
 .macro enter_kernel
@@ -307,16 +307,5 @@ kernel_lock:
     .balign 64
 processors_started:
     .long 1
-
-    .section .bss.aligned, "aw", @nobits
-    .balign 4096
-kernel_state:
-    .skip 0x4000
-thread_table:
-    .skip 8 * THREAD_LIMIT
-process_table:
-    .skip 8 * PROCESS_LIMIT
-kernel_log:
-    .skip LOG_SIZE
 
     .section .note.GNU-stack, "", @progbits
