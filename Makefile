@@ -7,7 +7,7 @@ SWIFT ?= swift
 BUILD_FLAGS := -c release --static-swift-stdlib
 # Debian packages: libraries of the build, then tools of the tests.
 BUILD_PACKAGES := libfdt-dev liburing-dev pkg-config
-TEST_PACKAGES := gdb device-tree-compiler qemu-system-x86 cpio e2fsprogs
+TEST_PACKAGES := gdb device-tree-compiler qemu-system-x86 cpio e2fsprogs xz-utils
 SCRATCH_DISK := .build/demo.img
 
 .PHONY: all build run test test-linux setup setup-test clean

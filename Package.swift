@@ -74,6 +74,15 @@ let package = Package(
       ])
     // Pollux's portable modules, compiled for the host so that they can be tested.
     + guestLayer("BootFormats", [])
+    + [
+      .target(
+        name: "LinuxModules", dependencies: ["BootFormats"], path: "Guest/Sources/LinuxModules", swiftSettings: strict),
+      // Makes module files byte by byte, for the tests of the module and of the command.
+      .target(name: "LinuxModuleBuilder", path: "Tests/LinuxModuleBuilder", swiftSettings: strict),
+      .testTarget(
+        name: "LinuxModulesTests", dependencies: ["LinuxModules", "LinuxModuleBuilder", "BootFormats"],
+        swiftSettings: strict),
+    ]
     + guestLayer("DriverVirtqueue", [])
     + guestLayer("BlockInterface", ["DriverVirtqueue"])
     + [
@@ -98,7 +107,7 @@ let package = Package(
         name: "castor",
         dependencies: [
           "CLinux", "CHostRing", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage",
-          "GuestMemory",
+          "GuestMemory", "LinuxModules", "BootFormats",
           arguments, logging, "Yams", system,
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
@@ -107,7 +116,10 @@ let package = Package(
         name: "GuestTests", dependencies: ["Configuration", "Loader", "castor-vmm"], swiftSettings: strict),
       .testTarget(
         name: "castorTests",
-        dependencies: ["castor", "castor-vmm", "CLinux", "Configuration", "DeviceTree", "Loader", arguments, "Yams"],
+        dependencies: [
+          "castor", "castor-vmm", "CLinux", "Configuration", "DeviceTree", "Loader", "LinuxModuleBuilder", arguments,
+          "Yams",
+        ],
         swiftSettings: strict),
     ]
     // The guest package in Guest/, built by a plugin, and its portable modules once more for the host, so that they are tested.

@@ -75,6 +75,7 @@ let package = Package(
     userModule("BootFormats"),
     userModule("DriverVirtqueue"),
     userModule("BlockInterface", ["DriverVirtqueue"]),
+    userModule("LinuxModules", ["BootFormats"]),
 
     userModule("FileInterface", ["BootFormats"]),
     userModule("TmpFS", ["FileInterface", "BootFormats"]),
