@@ -47,6 +47,8 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
   case notEnoughMemory = 87
   /// A result check failed: `castor bench` read back other data than it wrote, or the guest reported an error.
   case checkFailed = 88
+  /// A Linux module is damaged, or for another kernel than the others.
+  case invalidModule = 89
   /// Ended by Ctrl-C (128 + SIGINT).
   case interrupted = 130
   /// Ended by a second SIGTERM (128 + SIGTERM).
@@ -77,6 +79,7 @@ public enum ExitCode: Int32, CaseIterable, Sendable {
     case .tooManyCPUs: "more CPUs than the host's KVM supports"
     case .notEnoughMemory: "more memory than the host has"
     case .checkFailed: "a benchmark's data verification failed"
+    case .invalidModule: "a Linux module is damaged or for another kernel"
     case .interrupted: "ended by Ctrl-C (SIGINT)"
     case .terminated: "ended by a second SIGTERM"
     }

@@ -18,7 +18,7 @@ struct Castor: ParsableCommand {
       \(exitCodeTable)
       """,
     version: "castor 0.1.0",
-    subcommands: [Run.self, Fdt.self, Doctor.self, Control.self, Bench.self])
+    subcommands: [Run.self, Fdt.self, Doctor.self, Control.self, Bench.self, Ldc.self])
 
   /// Begins with the time, so that what the front end takes counts in the machine's boot time (`--timing`).
   static func main() {
