@@ -57,6 +57,13 @@ func soon(_ isSo: () -> Bool) -> Bool {
   return true
 }
 
+/// Sleeps, so that others get on with what they do. Another processor may not run for a while where it is a thread of a busy host:
+/// with several, this takes ten times as long.
+func letOthersRun(milliseconds: UInt64) {
+  let processors = UInt64(max(1, must(.systemQuery, SystemQuery.processorCount.rawValue)))
+  _ = must(.threadSleep, deadline(milliseconds: milliseconds * (processors > 1 ? 10 : 1)))
+}
+
 func deadline(milliseconds: UInt64) -> UInt64 {
   pollux_time_stamp() &+ Kernel.info(KernelInfo.tscFrequency) / 1000 &* milliseconds
 }

@@ -167,7 +167,7 @@ import Synchronization
     checks.expect("a past deadline comes at once", .timedOut, raw(.notificationWait, notification, 1))
     checks.expect("deadline 0 too", .timedOut, raw(.notificationWait, notification, 0))
     let before = pollux_time_stamp()
-    _ = must(.threadSleep, deadline(milliseconds: 10))
+    letOthersRun(milliseconds: 10)
     checks.expect("sleep sleeps", Clock.nanoseconds(pollux_time_stamp() &- before) >= 10_000_000)
     _ = must(.handleClose, notification)
   }
@@ -282,7 +282,7 @@ import Synchronization
     _ = must(.notificationSignal, notification, 2)
     Thread.yield()
     _ = must(.notificationSignal, notification, 4)
-    _ = must(.threadSleep, deadline(milliseconds: 10))
+    letOthersRun(milliseconds: 10)
     checks.expect("a bound notification reaches the receiver", seen.value(0) >= 1)
     checks.expect("a false token is not found", .notFound, raw(.reply, 0x1234_5001 << 32))
     _ = must(.handleClose, endpoint)
@@ -330,7 +330,7 @@ import Synchronization
     let code = ChildCode()
     let spinning = code.process()
     code.start(spinning, child_offset_spin(), priority: 5)
-    _ = must(.threadSleep, deadline(milliseconds: 10))
+    letOthersRun(milliseconds: 10)
     checks.expect("a spinning child runs", raw(.processStatus, spinning) == 0)
     _ = must(.processKill, spinning, 9)
     checks.expect("and can be killed", waitForEnd(spinning) == .exited(9))
@@ -358,7 +358,7 @@ import Synchronization
     let waiting = code.process()
     let waitersHandle = must(.handleGrant, waiting, endpoint, UInt64(Rights.call.rawValue), 0)
     code.start(waiting, child_offset_call(), waitersHandle)
-    _ = must(.threadSleep, deadline(milliseconds: 10))
+    letOthersRun(milliseconds: 10)
     _ = must(.handleClose, endpoint)
     checks.expect(
       "a closed endpoint ends waiting calls",

@@ -32,7 +32,7 @@ extension RpcTests {
       rounds += 1
     }
     // Threads that were on their way when their processes ended.
-    _ = raw(.threadSleep, deadline(milliseconds: 20))
+    letOthersRun(milliseconds: 20)
     checks.note("random-deaths", deaths)
     checks.expect("deaths leave no thread behind", threadCount() == threads)
     let left = must(.systemQuery, SystemQuery.memoryFree.rawValue)

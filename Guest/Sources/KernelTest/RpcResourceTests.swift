@@ -16,7 +16,7 @@ extension RpcTests {
       _ = call(connection, script: 0x07)
       _ = raw(.notificationSignal, done, 1)
     }
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    _ = soon { visitor() != nil }
     let caller = visitor()
     checks.expect("a thread in a server is listed there", caller != nil)
     checks.expect("with its own priority", caller?.priority == 5)
@@ -35,10 +35,10 @@ extension RpcTests {
     // One holds the only stack, one of middle priority keeps the processor, an urgent one calls.
     let seen = SharedCounters()
     try? Thread.start(priority: 5) {
-      _ = call(connection, script: 0x0999)
+      _ = call(connection, script: 0x0999_9999)
       _ = raw(.notificationSignal, done, 1)
     }
-    _ = raw(.threadSleep, deadline(milliseconds: 1))
+    _ = server.becomes(inUse: 1)
     let end = deadline(milliseconds: 400)
     for _ in 0..<4 {
       try? Thread.start(priority: 7) {

@@ -139,10 +139,10 @@ enum RpcTests {
     let refusing = a.connect(refuse: true)
     let done = must(.notificationCreate)
     try? Thread.start(priority: 10) {
-      _ = call(toA, script: 0xbbb)
+      _ = call(toA, script: 0xb_bbbb)
       _ = raw(.notificationSignal, done, 1)
     }
-    _ = raw(.threadSleep, deadline(milliseconds: 1))
+    _ = a.becomes(inUse: 1)
     checks.expect("a full service refuses", .exhausted, call(refusing, script: 0).result)
     let waited = call(a.connect(), script: 0)
     checks.expect("or has its caller wait", waited.result == 0 && waited.count == 1)
@@ -233,7 +233,7 @@ enum RpcTests {
       if result.result == SystemError.peerClosed.rawValue { outcome.add(0) }
       _ = raw(.notificationSignal, done, 1)
     }
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("the call is in the last server", b.becomes(inUse: 1) && a.becomes(inUse: 1))
     _ = must(.processKill, a.process, 1)
     _ = raw(.notificationWait, done, deadline(milliseconds: 5000))
@@ -247,11 +247,11 @@ enum RpcTests {
     let client = code.process()
     _ = must(.handleGrant, client, c.connect(), UInt64(Rights.call.rawValue), 0)
     code.start(client, child_offset_rpc_client(), 0x07)
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("a client waits in the server", c.becomes(inUse: 1))
     _ = must(.processKill, client, 3)
     checks.expect("it ends at once", waitForEnd(client) == .exited(3))
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("its call finishes without it", c.becomes(inUse: 0))
     checks.expect("the server serves others", call(c.connect(), script: 0).count == 1)
     for server in [a, b, c] { server.close() }
@@ -265,7 +265,7 @@ enum RpcTests {
     let toA = a.connect()
     checks.expect("a call in time", call(toA, script: 0, until: deadline(milliseconds: 1000)).count == 1)
     checks.expect("a call times out", .timedOut, call(toA, script: 0x07, until: deadline(milliseconds: 5)).result)
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("the server finishes without its caller", a.becomes(inUse: 0))
     checks.expect(
       "a running server's call times out", .timedOut, call(toA, script: 0x0c, until: deadline(milliseconds: 5)).result)
@@ -281,13 +281,13 @@ enum RpcTests {
     let client = code.process()
     _ = must(.handleGrant, client, b.connect(), UInt64(Rights.call.rawValue), 0)
     let thread = must(.threadCreate, client, 0x40_0000 + child_offset_rpc_client(), 0x80_1000 - 64, 0x07, 0, 10)
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("a call can be cancelled", raw(.rpcCancel, thread) == 0)
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("and its caller calls again", b.becomes(inUse: 1))
     _ = must(.processKill, client, 1)
     _ = waitForEnd(client)
-    _ = raw(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     checks.expect("nothing stays in the server", b.becomes(inUse: 0))
     // The caller is lost while the server still computes; what it then waits for has nobody who could ask for it.
     checks.expect(

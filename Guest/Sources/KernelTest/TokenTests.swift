@@ -300,7 +300,7 @@ enum TokenTests {
       _ = raw(.notificationSignal, done, 1)
     }
     _ = raw(.notificationWait, done, deadline(milliseconds: 2000))
-    _ = must(.threadSleep, deadline(milliseconds: 5))
+    letOthersRun(milliseconds: 5)
     let token = shared.value(0)
     checks.note("thread-page", results.value(0))
     checks.expect("a thread's priority is written by token, within its limit, and obeyed", results.value(0) == 511)
@@ -319,12 +319,12 @@ enum TokenTests {
       .threadCreate, starved, 0x40_0000 + token_offset_store(), 0x80_1000 - 64,
       grant(starved, pages[1], [.read, .write]), 0, 6)
     let parameters = create(.threadParameters, thread)
-    _ = must(.threadSleep, deadline(milliseconds: 20))
+    letOthersRun(milliseconds: 20)
     checks.expect(
       "a thread of lower priority waits", pollux_word_load(pages[0]) > 0 && pollux_word_load(pages[1]) == 0)
     checks.expect("its priority is raised by token", write(parameters, ThreadPage.priority, 9) == 0)
     let before = pollux_word_load(pages[0])
-    _ = must(.threadSleep, deadline(milliseconds: 20))
+    letOthersRun(milliseconds: 20)
     checks.expect(
       "and it has the processor", pollux_word_load(pages[1]) > 0 && pollux_word_load(pages[0]) == before)
     for process in [spinner, starved] {
@@ -411,7 +411,7 @@ enum TokenTests {
       let waiter = code.process()
       let there = grant(waiter, address, [.read, .write])
       code.start(waiter, token_offset_wait(), there)
-      _ = must(.threadSleep, deadline(milliseconds: 5))
+      letOthersRun(milliseconds: 5)
       checks.expect("a process waits by token", raw(.processStatus, waiter) == 0)
       _ = must(.tokenNarrow, address, waiter, there, UInt64(TokenRights.read.rawValue))
       checks.expect(
@@ -442,7 +442,7 @@ enum TokenTests {
     let revoked = code.process()
     let there = grant(revoked, token, .read)
     code.start(revoked, token_offset_load(), there)
-    _ = must(.threadSleep, deadline(milliseconds: 3))
+    letOthersRun(milliseconds: 3)
     checks.expect("a reader loads", raw(.processStatus, revoked) == 0)
     _ = must(.tokenRevoke, token, revoked, there)
     checks.expect("until it is revoked", waitForEnd(revoked) == .faulted(vector: 14))
