@@ -68,7 +68,11 @@ final class FakeMonitor: @unchecked Sendable {
     Thread.detachNewThread {
       while true {
         let client = accept(descriptor, nil, nil)
-        guard client >= 0 else { return }
+        guard client >= 0 else {
+          // Closed here and nowhere else, so that this thread never accepts on a number that is another test's by now.
+          close(descriptor)
+          return
+        }
         var bytes = [UInt8](repeating: 0, count: 4096)
         if read(client, &bytes, bytes.count) > 0 {
           _ = reply.utf8CString.withUnsafeBytes { write(client, $0.baseAddress, $0.count - 1) }
@@ -80,7 +84,6 @@ final class FakeMonitor: @unchecked Sendable {
 
   deinit {
     shutdown(listener, CInt(SHUT_RDWR))
-    close(listener)
   }
 }
 
