@@ -21,7 +21,7 @@ run: build
 	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && sh Tests/run-demo.sh "$$bin/castor" $(SCRATCH_DISK)
 
 test: setup setup-test
-	$(SWIFT) build --build-tests
+	$(SWIFT) build --build-tests --explicit-target-dependency-import-check error
 	@sh Tests/run-tests.sh $(SWIFT)
 
 test-linux: build

@@ -97,7 +97,7 @@ let package = Package(
     userModule("Files", ["FileInterface", "Pollux"]),
 
     // The memory manager's clients, alone and together with files.
-    userModule("MemoryClient", ["Pollux"]),
+    userModule("MemoryClient", ["FileInterface", "Pollux"]),
 
     // How benchmark programs measure and report.
     userModule("BenchReport", ["BenchmarkCore", "Pollux"]),

@@ -11,7 +11,9 @@ toolchain=$(dirname "$(readlink -f "$(command -v "$swift")")")
 [ -x "$toolchain/llvm-objdump" ] || toolchain=$(dirname "$(command -v llvm-objdump)")
 PATH=$toolchain:$PATH
 
-"$swift" build --package-path "$here" --scratch-path "$scratch" -c release --triple x86_64-unknown-none-elf
+# An import that the package does not declare builds or fails by the order of compilation: refused always.
+"$swift" build --package-path "$here" --scratch-path "$scratch" -c release --triple x86_64-unknown-none-elf \
+  --explicit-target-dependency-import-check error
 bin=$scratch/x86_64-unknown-none-elf/release
 
 llvm-objdump -d --no-show-raw-insn "$bin/kernel" | "$image" check
