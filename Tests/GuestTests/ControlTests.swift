@@ -13,15 +13,15 @@ import Testing
     socket = "\(scratch.path)/control.sock"
   }
 
-  private func start(disk bytes: Int? = nil) throws -> GuestMachine {
+  private func start(disk bytes: Int? = nil, mode: String = "twin") throws -> GuestMachine {
     var description = GuestDescription()
     description.memory = "128M"
     if let bytes {
       description.disk = try scratch.file("disk.img", bytes: bytes)
       description.services = [
-        "name=console,program=console", "name=block,program=block-container,mode=twin,device=disk0",
-        "name=block-twin,program=block-twin,mode=twin",
+        "name=console,program=console", "name=block,program=block-container,mode=\(mode),device=disk0",
       ]
+      if mode != "solo" { description.services.append("name=block-twin,program=block-twin,mode=\(mode)") }
     }
     description.extra = ["control=\(socket)"]
     let guest = try description.start(on: .castor)
@@ -134,6 +134,19 @@ import Testing
     guest.type("bench sizes=4K depths=1\r")
     #expect(waits(for: 2, "bench-end", on: guest), "\(guest.console)")
     #expect(try firstQueue()["requests"] as? Int ?? 0 > before)
+    guest.type("halt\r")
+    #expect(guest.finish().exitCode == 0)
+  }
+
+  /// Two clients wait for requests that end one after the other: the driver, having answered the first, hears of the second.
+  @Test(arguments: ["solo", "twin", "twin-poll"])
+  func requestsThatEndApartAreAllAnswered(mode: String) throws {
+    let guest = try start(disk: 64 << 20, mode: mode)
+    #expect(try ctl("inject", "disk0", "delay", "20ms").code == 0)
+    guest.type("bench selftest=on\r")
+    #expect(guest.waitFor("two sessions, each is told of its end", seconds: 60), "\(guest.console)")
+    #expect(guest.waitFor("\npollux> ", seconds: 20), "\(guest.console)")
+    #expect(!guest.console.contains("FAILED"), "\(guest.console)")
     guest.type("halt\r")
     #expect(guest.finish().exitCode == 0)
   }

@@ -3,6 +3,7 @@
 import BenchmarkCore
 import BlockClient
 import Pollux
+import Synchronization
 
 struct SelfTest {
   private let endpoint: Endpoint
@@ -78,6 +79,60 @@ struct SelfTest {
       }
     }
     check("eight requests at once", tags == 0xff, &failures)
+    check("two sessions, each is told of its end", try twoSessions(), &failures)
     return failures == 0
+  }
+
+  /// Both have one request in flight that only the driver waits for; the end of one leaves the other to wait for its own.
+  private func twoSessions() throws(BlockClientError) -> Bool {
+    let device = try BlockDevice(endpoint, entries: 2, regionSize: 4096, watchesDevice: false)
+    defer { device.close() }
+    let length = UInt32(min(128 << 10, device.geometry.maximumTransfer, device.geometry.sectors * 512))
+    let other = try BlockDevice(endpoint, entries: 2, regionSize: UInt64(length), watchesDevice: false)
+    let neighbour: Neighbour
+    do throws(SystemError) {
+      neighbour = try Neighbour(other, length)
+      // This thread is the less urgent one, so that the neighbour's request goes first.
+      try Thread.start(priority: 8) { neighbour.run() }
+    } catch { throw .kernel(error) }
+    Thread.setPriority(7)
+    defer { Thread.setPriority(8) }
+    for _ in 0..<Neighbour.rounds {
+      neighbour.start.signal(1)
+      guard try device.perform(.read, sector: 0, length: 512) == .success else { return false }
+      guard neighbour.done.wait(until: Clock.now + Clock.frequency * 5) != 0 else { return false }
+    }
+    return neighbour.succeeded.load(ordering: .acquiring) == Neighbour.rounds
+  }
+}
+
+/// A thread with a session of its own, which reads as much as fits into its region whenever it is told.
+private final class Neighbour: Sendable {
+  static let rounds = 16
+  let start: Notification
+  let done: Notification
+  let succeeded = Atomic<Int>(0)
+  /// Used by the neighbour's thread alone.
+  nonisolated(unsafe) private let device: BlockDevice
+  private let length: UInt32
+
+  init(_ device: BlockDevice, _ length: UInt32) throws(SystemError) {
+    self.device = device
+    self.length = length
+    start = try Notification.create()
+    done = try Notification.create()
+  }
+
+  func run() {
+    for _ in 0..<Self.rounds {
+      _ = start.wait()
+      do throws(BlockClientError) {
+        if try device.perform(.read, sector: 0, length: length) == .success {
+          succeeded.wrappingAdd(1, ordering: .acquiringAndReleasing)
+        }
+      } catch {}
+      done.signal(1)
+    }
+    device.close()
   }
 }

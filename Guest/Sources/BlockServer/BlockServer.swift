@@ -125,15 +125,18 @@ public final class BlockServer<Plane: BlockPlane> {
 
   /// Moves requests and completions until there is nothing to do but wait for the device or for a client.
   private func work(_ message: inout Message) {
+    var answered = false
     while true {
       pump()
       removeOrphans()
-      if answerWaiters(&message) { return }
+      // Whoever is answered goes on at the next `replyReceive`, so nothing is polled for then; but others may still wait, and nobody
+      // else asks for the interrupt that they need.
+      if answerWaiters(&message) { answered = true }
       guard let wanted = fewestMissing() else {
         plane.disarmInterrupt()
         return
       }
-      if plane.pollTicks > 0, everybodyWaits {
+      if plane.pollTicks > 0, !answered, everybodyWaits {
         if poll(for: wanted) { continue }
       }
       if !plane.armInterrupt(after: wanted) { return }
@@ -284,7 +287,8 @@ public final class BlockServer<Plane: BlockPlane> {
     var fewest: Int?
     for session in sessions where session.isOrphan {
       // Its memory is held until the device is done with it.
-      fewest = max(1, session.rings.inFlight)
+      let held = max(1, session.rings.inFlight)
+      fewest = min(fewest ?? held, held)
     }
     for session in sessions where session.waiter != nil {
       let missing = max(1, min(session.waitsFor - session.rings.untaken, session.rings.inFlight))
