@@ -2,6 +2,7 @@
 # make test   install what is missing, run all tests (those that need KVM are left out where there is none)
 # make test-linux   boot Linux as an independent client of the devices (builds a kernel once: some 10 minutes; TAP needs root)
 # make build  the release build alone
+# make drivers   fetch Debian's driver modules and build the container that runs them (some 30 seconds)
 
 SWIFT ?= swift
 BUILD_FLAGS := -c release --static-swift-stdlib
@@ -10,7 +11,7 @@ BUILD_PACKAGES := libfdt-dev liburing-dev pkg-config
 TEST_PACKAGES := gdb device-tree-compiler qemu-system-x86 cpio e2fsprogs xz-utils
 SCRATCH_DISK := .build/demo.img
 
-.PHONY: all build run test test-linux setup setup-test clean
+.PHONY: all build drivers run test test-linux setup setup-test clean
 
 all: build
 
@@ -20,7 +21,11 @@ build: setup
 run: build
 	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && sh Tests/run-demo.sh "$$bin/castor" $(SCRATCH_DISK)
 
-test: setup setup-test
+# Where they cannot be fetched, what needs them is left out, and says so.
+drivers:
+	@sh Guest/Linux/make-drivers.sh || echo "Going on without Linux's drivers."
+
+test: setup setup-test drivers
 	$(SWIFT) build --build-tests --explicit-target-dependency-import-check error
 	@sh Tests/run-tests.sh $(SWIFT)
 

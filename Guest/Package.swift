@@ -119,6 +119,11 @@ let package = Package(
     program(
       "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
     program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
+    .target(name: "CLinuxContainer", cSettings: c(userMachine)),
+    program(
+      "linux-container",
+      ["BlockInterface", "BlockServer", "BootFormats", "CLinuxContainer", "LinuxModules", "Pollux"],
+      path: "LinuxContainer"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
     program("stress", ["Files", "MemoryClient", "Pollux"], path: "Stress"),

@@ -42,6 +42,14 @@ while read -r name source rest; do
     set -- "$@" "$name=$here/$source"
   fi
 done <"$here/archive.txt"
+# Linux's drivers, where Guest/Linux/make-drivers.sh has made them.
+case $out in
+*/plugins/outputs/*) drivers=${out%%/plugins/outputs/*}/pollux/linux ;;
+*) drivers=$out/linux ;;
+esac
+for driver in "$drivers"/*.ko; do
+  if [ -f "$driver" ]; then set -- "$@" "linux/${driver##*/}=$driver"; fi
+done
 "$image" archive "$out/archive.tar.new" "$@"
 mv "$out/archive.tar.new" "$out/archive.tar"
 

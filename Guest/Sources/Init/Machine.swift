@@ -130,7 +130,8 @@ struct Machine {
     if let count = commandLine.value("pollux.processors")?.number { processors = Int(min(count, 64)) }
   }
 
-  /// Without a composition: a console, the first block device, a memory disk, and the program that `pollux.run=` names.
+  /// Without a composition: a console, the first block device with the container that `pollux.block=` names, a memory disk, and the
+  /// program that `pollux.run=` names.
   private func defaultComposition() -> Composition {
     var result = Composition()
     result.append(CompositionEntry(name: Bytes("console"), program: Bytes("console")))
@@ -138,7 +139,8 @@ struct Machine {
       result.append(CompositionEntry(name: Bytes("memdisk"), program: Bytes("memdisk")))
     }
     for device in devices where device.type == 2 {
-      var entry = CompositionEntry(name: Bytes("block"), program: Bytes("block-container"))
+      var entry = CompositionEntry(
+        name: Bytes("block"), program: commandLine.value("pollux.block") ?? Bytes("block-container"))
       entry.mode = Bytes("twin")
       entry.device = device.path
       result.append(entry)
@@ -157,7 +159,7 @@ struct Machine {
     let last = composition.entries.count - 1
     for index in composition.entries.indices {
       var entry = composition.entries[index]
-      if entry.program.equals("block-container"), let mode = commandLine.value("pollux.mode") { entry.mode = mode }
+      if Supervisor.isBlockContainer(entry.program), let mode = commandLine.value("pollux.mode") { entry.mode = mode }
       if index == last, let arguments = commandLine.value("pollux.arguments") { entry.arguments = arguments }
       changed.append(entry)
     }

@@ -79,9 +79,14 @@ final class Supervisor {
     line.log()
   }
 
+  /// A control plane of a block device: Pollux's own, or the container of Linux's drivers.
+  static func isBlockContainer(_ program: Bytes) -> Bool {
+    program.equals("block-container") || program.equals("linux-container")
+  }
+
   private func start(_ entry: CompositionEntry) {
     do throws(LoadError) {
-      if entry.program.equals("block-container") {
+      if Self.isBlockContainer(entry.program) {
         try startBlockDriver(entry)
       } else if entry.program.equals("block-twin") {
         // A composition may name the twin; it starts with its container.
@@ -263,6 +268,7 @@ final class Supervisor {
         flags: [.device, .messageTable])
       _ = block.add("messages", handle: try process.grant(messages.handle, [.read, .write]))
     }
+    if entry.program.equals("linux-container") { try addArchive(to: &block, process) }
     try launch(service, program, block, priority: 13)
   }
 

@@ -70,8 +70,7 @@ struct CoverageReport: Codable, Equatable {
       "modules             \(modules.count), of which \(resolved) resolve entirely, with all that they need",
       "imports             \(sum { $0.imports }): \(sum { $0.container }) by the container, \(sum { $0.modules }) by other modules, "
         + "\(sum { $0.missing.count }) missing",
-      "container provides  \(containerSymbols) symbols"
-        + (containerSymbols == 0 ? ": its kernel API does not exist yet" : ""),
+      "container provides  \(containerSymbols) symbols",
       "missing symbols     \(missing.count)" + (missing.isEmpty || top == 0 ? "" : ", the most wanted first:"),
     ]
     for item in missing.prefix(top) {

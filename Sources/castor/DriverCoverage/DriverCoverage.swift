@@ -1,7 +1,5 @@
 // Counts which imports of Linux modules the container provides, which other modules do, and which nobody.
 
-import LinuxModules
-
 /// The imports of every module by who provides them.
 struct DriverCoverage {
   struct Module: Equatable {
@@ -18,9 +16,6 @@ struct DriverCoverage {
   var modules: [Module] = []
   /// How many symbols the container provides in all.
   var containerCount: Int
-
-  /// The names of `ContainerSymbols`.
-  static var containerSymbols: Set<String> { Set(ContainerSymbols.names.map { "\($0)" }) }
 
   /// What the container provides goes before what modules export: a module whose work the container does is not loaded.
   init(_ inputs: [ModuleSummary], container: Set<String>) {

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of this folder share. One processor, on which code runs until it waits: locks need no waiting. */
+#ifndef LINUX_CONTAINER_INTERNAL_H
+#define LINUX_CONTAINER_INTERNAL_H
+
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/device.h>
+
+#include "container.h"
+
+extern const struct container_host *container_host;
+
+void memory_start(void);
+int print_text(char *buffer, unsigned long size, const char *format, va_list arguments);
+int platform_add(const struct container_device *device);
+void interrupts_run(int number);
+int work_run(void);
+int disk_describe(struct container_disk *disk);
+enum container_submission disk_submit(
+  unsigned long token, enum container_operation operation, unsigned long sector, unsigned long physical,
+  unsigned int length);
+void disk_commit(void);
+int disk_completion(unsigned long *token, enum container_status *status);
+long random_read(void *data, unsigned long size);
+
+#endif

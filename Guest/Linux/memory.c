@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * slab, pages and DMA. All memory is one contiguous piece that the program gave: a direct map of its own, so that Linux's arithmetic
+ * between addresses, physical addresses and `struct page` is right for it.
+ */
+#include "internal.h"
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+
+unsigned long page_offset_base, vmemmap_base, phys_base;
+EXPORT_SYMBOL(page_offset_base);
+EXPORT_SYMBOL(vmemmap_base);
+EXPORT_SYMBOL(phys_base);
+
+/* What a page is used for: the order of its size class, the first page of a run, or a later one. */
+enum { PAGE_FREE, PAGE_CLASS = 1, PAGE_RUN = 64, PAGE_REST = 65 };
+enum { SMALLEST = 5, LARGEST = 11, MAXIMUM_PAGES = 65536 };
+
+static unsigned char use[MAXIMUM_PAGES];
+static unsigned int pages_in_all;
+static void *free_blocks[LARGEST + 1];
+static char *pool;
+
+void memory_start(void)
+{
+  pool = container_host->memory;
+  pages_in_all = min_t(unsigned long, container_host->memory_size >> PAGE_SHIFT, MAXIMUM_PAGES);
+  page_offset_base = (unsigned long)pool - container_host->memory_physical;
+  vmemmap_base = (unsigned long)container_host->page_structs -
+                 (container_host->memory_physical >> PAGE_SHIFT) * sizeof(struct page);
+}
+
+static void *take_run(unsigned int count)
+{
+  unsigned int start, length = 0;
+
+  for (start = 0; start + length < pages_in_all;) {
+    if (use[start + length] != PAGE_FREE) {
+      start += length + 1;
+      length = 0;
+    } else if (++length == count) {
+      use[start] = PAGE_RUN;
+      memset(use + start + 1, PAGE_REST, count - 1);
+      return pool + ((unsigned long)start << PAGE_SHIFT);
+    }
+  }
+  return NULL;
+}
+
+static void release_run(void *block)
+{
+  unsigned long page = ((char *)block - pool) >> PAGE_SHIFT;
+
+  if (page >= pages_in_all || use[page] != PAGE_RUN)
+    panic("memory that was not allocated is freed: %p", block);
+  do
+    use[page++] = PAGE_FREE;
+  while (page < pages_in_all && use[page] == PAGE_REST);
+}
+
+static void *take(size_t size, gfp_t flags)
+{
+  unsigned int order = max_t(unsigned int, SMALLEST, size > 1 ? fls_long(size - 1) : 0);
+  char *block;
+
+  if (!size)
+    return ZERO_SIZE_PTR;
+  if (order > LARGEST) {
+    size = PAGE_ALIGN(size);
+    block = take_run(size >> PAGE_SHIFT);
+  } else {
+    size = 1ul << order;
+    if (!free_blocks[order]) {
+      char *page = take_run(1);
+      unsigned long offset;
+
+      if (!page)
+        return NULL;
+      use[(page - pool) >> PAGE_SHIFT] = PAGE_CLASS + order;
+      for (offset = 0; offset < PAGE_SIZE; offset += size) {
+        *(void **)(page + offset) = free_blocks[order];
+        free_blocks[order] = page + offset;
+      }
+    }
+    block = free_blocks[order];
+    free_blocks[order] = *(void **)block;
+  }
+  if (block && flags & __GFP_ZERO)
+    memset(block, 0, size);
+  return block;
+}
+
+void *__kmalloc(size_t size, gfp_t flags) { return take(size, flags); }
+EXPORT_SYMBOL(__kmalloc);
+
+/* Callers take a class from the table by size and say the size too, which is all that is needed. */
+struct kmem_cache *kmalloc_caches[NR_KMALLOC_TYPES][KMALLOC_SHIFT_HIGH + 1];
+EXPORT_SYMBOL(kmalloc_caches);
+
+void *kmalloc_trace(struct kmem_cache *cache, gfp_t flags, size_t size) { return take(size, flags); }
+EXPORT_SYMBOL(kmalloc_trace);
+
+void kfree(const void *block)
+{
+  unsigned long page = ((char *)block - pool) >> PAGE_SHIFT;
+
+  if (ZERO_OR_NULL_PTR(block))
+    return;
+  if (page < pages_in_all && use[page] > PAGE_CLASS && use[page] <= PAGE_CLASS + LARGEST) {
+    unsigned int order = use[page] - PAGE_CLASS;
+
+    *(void **)block = free_blocks[order];
+    free_blocks[order] = (void *)block;
+  } else {
+    release_run((void *)block);
+  }
+}
+EXPORT_SYMBOL(kfree);
+
+void *alloc_pages_exact(size_t size, gfp_t flags)
+{
+  void *block = take_run(PAGE_ALIGN(size) >> PAGE_SHIFT);
+
+  if (block && flags & __GFP_ZERO)
+    memset(block, 0, PAGE_ALIGN(size));
+  return block;
+}
+EXPORT_SYMBOL(alloc_pages_exact);
+
+void free_pages_exact(void *block, size_t size) { release_run(block); }
+EXPORT_SYMBOL(free_pages_exact);
+
+bool is_vmalloc_addr(const void *address) { return false; }
+EXPORT_SYMBOL(is_vmalloc_addr);
+
+/* DMA: devices see guest-physical memory. */
+void *dma_alloc_attrs(struct device *device, size_t size, dma_addr_t *handle, gfp_t flags, unsigned long attributes)
+{
+  void *block = alloc_pages_exact(size, flags | __GFP_ZERO);
+
+  if (block)
+    *handle = virt_to_phys(block);
+  return block;
+}
+EXPORT_SYMBOL(dma_alloc_attrs);
+
+void dma_free_attrs(
+  struct device *device, size_t size, void *block, dma_addr_t handle, unsigned long attributes)
+{
+  release_run(block);
+}
+EXPORT_SYMBOL(dma_free_attrs);
+
+dma_addr_t dma_map_page_attrs(
+  struct device *device, struct page *page, size_t offset, size_t size, enum dma_data_direction direction,
+  unsigned long attributes)
+{
+  return page_to_phys(page) + offset;
+}
+EXPORT_SYMBOL(dma_map_page_attrs);
+
+void dma_unmap_page_attrs(
+  struct device *device, dma_addr_t address, size_t size, enum dma_data_direction direction,
+  unsigned long attributes)
+{
+}
+EXPORT_SYMBOL(dma_unmap_page_attrs);
+
+void dma_sync_single_for_cpu(
+  struct device *device, dma_addr_t address, size_t size, enum dma_data_direction direction)
+{
+}
+EXPORT_SYMBOL(dma_sync_single_for_cpu);
+
+void dma_sync_single_for_device(
+  struct device *device, dma_addr_t address, size_t size, enum dma_data_direction direction)
+{
+}
+EXPORT_SYMBOL(dma_sync_single_for_device);
+
+int dma_set_mask(struct device *device, u64 mask)
+{
+  if (device->dma_mask)
+    *device->dma_mask = mask;
+  return 0;
+}
+EXPORT_SYMBOL(dma_set_mask);
+
+int dma_set_coherent_mask(struct device *device, u64 mask)
+{
+  device->coherent_dma_mask = mask;
+  return 0;
+}
+EXPORT_SYMBOL(dma_set_coherent_mask);
+
+size_t dma_max_mapping_size(struct device *device) { return SIZE_MAX; }
+EXPORT_SYMBOL(dma_max_mapping_size);
+
+bool dma_need_sync(struct device *device, dma_addr_t address) { return false; }
+EXPORT_SYMBOL(dma_need_sync);

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+// What Linux's side calls of the program. Linux's code keeps the stack at multiples of 8 only, Swift's wants 16.
+#include "container.h"
+
+#define ALIGNED __attribute__((force_align_arg_pointer))
+
+void container_program_print(const char *text, unsigned long length);
+void container_program_wait(void);
+void container_program_fail(void);
+
+ALIGNED static void print(const char *text, unsigned long length) { container_program_print(text, length); }
+ALIGNED static void wait(void) { container_program_wait(); }
+ALIGNED static void fail(void) { container_program_fail(); }
+
+void container_set_callbacks(struct container_host *host) {
+  host->print = print;
+  host->wait = wait;
+  host->fail = fail;
+}
+
+int container_call_initialiser(unsigned long address) { return ((int (*)(void))address)(); }

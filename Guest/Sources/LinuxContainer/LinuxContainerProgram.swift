@@ -1,0 +1,76 @@
+// The Linux driver container: a process in which Debian's driver modules run unmodified, over the kernel interface that
+// Guest/Linux provides. It has one device, whose registers and interrupt init gave it.
+
+import BlockInterface
+import BlockServer
+import BootFormats
+import CLinuxContainer
+import LinuxModules
+import Pollux
+
+@main enum LinuxContainerProgram {
+  static func main() {
+    do throws(LoadFailure) { try run() } catch {
+      report(error)
+      Kernel.exit(2)
+    }
+  }
+
+  private static func run() throws(LoadFailure) {
+    let start = Program.start
+    guard let service = start.handle("service"), let events = start.handle("line-events"),
+      let page = start.handle("registers"), let archive = start.handle("archive"),
+      let archiveSize = start.number("archive-size")
+    else { throw .kernel(.notFound) }
+    let notification = Notification(Handle(events))
+    let registers: UnsafeMutableRawPointer
+    let files: TapeArchive
+    let linux: Linux
+    var modules: LoadedModules
+    do throws(SystemError) {
+      registers = try MemoryObject(Handle(page)).map([.read, .write]).base + Int(start.number("registers-offset") ?? 0)
+      let mapping = try MemoryObject(Handle(archive)).map(.read)
+      files = TapeArchive(
+        Bytes(unsafeBase: UnsafeRawPointer(mapping.base), count: Int(min(archiveSize, UInt64(mapping.size)))))
+    } catch { throw .kernel(error) }
+    modules = try LoadedModules(files)
+    do throws(SystemError) { linux = try Linux(modules, events: notification) } catch { throw .kernel(error) }
+    try modules.insert(Name("virtio_mmio"))
+    guard linux.addDevice("virtio-mmio", registers: registers, physical: 0, size: 0x200) else {
+      throw .kernel(.notFound)
+    }
+    try modules.insert(Name("virtio_blk"))
+    linux.runWork()
+    guard let plane = LinuxPlane(linux) else { throw .kernel(.notFound) }
+    Program.remark(Bytes("solo: Linux's virtio_blk"))
+    do throws(SystemError) {
+      try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+    } catch { throw .kernel(error) }
+  }
+
+  private static func report(_ failure: LoadFailure) {
+    var line = Text("linux-container: ")
+    switch failure {
+    case .module(let error): line.add(error.line)
+    case .kernel(let error): line.add(error.name)
+    case .noSuchModule(let name):
+      line.add("not in the boot archive: linux/")
+      line.add(name.bytes)
+      line.add(".ko")
+    case .refused(let name, let error):
+      line.add(name.bytes)
+      line.add(": its initialisation failed with error ")
+      line.add(Int(error))
+    case .missing(let name, let symbols):
+      line.add(name.bytes)
+      line.add(": nobody provides")
+      for symbol in symbols {
+        line.add(" ")
+        line.add(symbol.bytes)
+      }
+    }
+    line.add("\n")
+    line.print()
+    line.log()
+  }
+}

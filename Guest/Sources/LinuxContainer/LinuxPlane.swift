@@ -1,0 +1,103 @@
+// Mode solo with Linux's driver: requests go through the container's block layer into virtio_blk's queue_rq, completions come back by
+// its interrupt handler. The data is not copied: the driver gets its guest-physical address.
+
+import BlockInterface
+import BlockServer
+import CLinuxContainer
+import Pollux
+
+final class LinuxPlane: BlockPlane {
+  private let linux: Linux
+  private var kicks = 0
+  /// Taken from Linux's side to know whether there is one.
+  private var ahead: PlaneCompletion?
+  private(set) var inFlight = 0
+  private(set) var doorbells: UInt64 = 0
+  private var geometryNow = BlockGeometry(sectors: 0, blockSize: 512, maximumTransfer: 0)
+
+  /// Nil: no driver brought a disk.
+  init?(_ linux: Linux) {
+    self.linux = linux
+    guard readGeometry() else { return nil }
+  }
+
+  private func readGeometry() -> Bool {
+    guard let disk = linux.disk else { return false }
+    geometryNow = BlockGeometry(
+      sectors: UInt64(disk.sectors), blockSize: disk.block_size, maximumTransfer: UInt64(disk.maximum_transfer))
+    geometryNow.isReadOnly = disk.read_only != 0
+    geometryNow.canFlush = disk.can_flush != 0
+    geometryNow.canDiscard = disk.can_discard != 0
+    geometryNow.canWriteZeroes = disk.can_write_zeroes != 0
+    return true
+  }
+
+  var geometry: BlockGeometry { geometryNow }
+  var mode: BlockMode { .solo }
+  var mapsRegions: Bool { false }
+  var pollTicks: UInt64 { 0 }
+  var interrupts: UInt64 { linux.interrupts }
+  var resets: UInt64 { 0 }
+
+  func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    let operation: container_operation
+    switch request.operation {
+    case .read: operation = CONTAINER_READ
+    case .write: operation = CONTAINER_WRITE
+    case .flush: operation = CONTAINER_FLUSH
+    case .discard: operation = CONTAINER_DISCARD
+    case .writeZeroes: operation = CONTAINER_WRITE_ZEROES
+    }
+    // The server has checked that the request's data lies in the region.
+    switch linux.submit(
+      token, operation, sector: request.sector, physical: region.physical + request.offset, length: request.length)
+    {
+    case CONTAINER_ACCEPTED:
+      inFlight += 1
+      kicks += 1
+      return .accepted
+    case CONTAINER_FULL: return .full
+    default: return .finished(.inputOutputError)
+    }
+  }
+
+  func kick() {
+    guard kicks > 0 else { return }
+    kicks = 0
+    doorbells += 1
+    linux.commit()
+  }
+
+  var hasCompletions: Bool {
+    if ahead == nil { ahead = take() }
+    return ahead != nil
+  }
+
+  func nextCompletion() -> PlaneCompletion? {
+    if let completion = ahead {
+      ahead = nil
+      return completion
+    }
+    return take()
+  }
+
+  private func take() -> PlaneCompletion? {
+    guard let (token, status) = linux.nextCompletion() else { return nil }
+    inFlight -= 1
+    let result: BlockStatus =
+      status == CONTAINER_SUCCESS ? .success : status == CONTAINER_UNSUPPORTED ? .unsupported : .inputOutputError
+    return PlaneCompletion(token: token, status: result)
+  }
+
+  /// The driver keeps its interrupt armed itself.
+  func armInterrupt(after count: Int) -> Bool { hasCompletions }
+  func disarmInterrupt() {}
+
+  func handle(events: UInt64) {
+    linux.handleInterrupt()
+    _ = readGeometry()
+  }
+
+  func takeState() -> PlaneState { .working }
+  var completionMemory: (memory: MemoryObject, queueSize: Int)? { nil }
+}

@@ -1,0 +1,62 @@
+// Debian's own driver modules in the driver container, with their data checked. `make drivers` fetches and builds what these need.
+
+import Configuration
+import Foundation
+import Testing
+
+@Suite(
+  .serialized, .enabled(if: LinuxDrivers.arePresent, "make drivers has not put Linux's modules into the boot archive"))
+struct LinuxDriverTests {
+  private func run(_ host: Host, _ mode: String, _ arguments: String, disk: String) throws -> GuestRun {
+    var description = GuestDescription()
+    description.disk = disk
+    switch host {
+    case .castor:
+      description.services = [
+        "name=block,program=linux-container,mode=\(mode),device=disk0",
+        "name=bench,program=bench-block,arguments=\(arguments.replacingOccurrences(of: ",", with: ",,")) exit=on",
+      ]
+    case .qemu:
+      description.commandLine =
+        "pollux.block=linux-container pollux.mode=\(mode) pollux.run=bench-block pollux.arguments=\"\(arguments) exit=on\""
+    }
+    return try description.start(on: host).finish(seconds: 120)
+  }
+
+  @Test(arguments: Host.available, LinuxDrivers.modes)
+  func writtenDataIsReadBack(host: Host, mode: String) throws {
+    let folder = try ScratchFolder()
+    let run = try run(
+      host, mode,
+      "operations=write,read patterns=random,sequential sizes=4096,131072 depths=1,16 milliseconds=60",
+      disk: folder.file("disk.img", bytes: 32 << 20))
+    let results = run.records.filter { $0["report"] as? String == "bench-result" }
+    #expect(results.count == 16, "\(run.console) \(run.errors)")
+    for result in results {
+      #expect(result["errors"] as? Int == 0)
+      #expect(result["mode"] as? String == mode)
+      #expect((result["requests"] as? Int ?? 0) > 0)
+      if result["operation"] as? String == "write" { #expect(result["verified"] as? Bool == true) }
+    }
+    #expect(run.console.contains("virtio_blk virtio0: [vda] 65536 512-byte logical blocks"), "\(run.console)")
+    #expect(run.exitCode == 0, "\(run.errors)")
+  }
+
+  @Test(arguments: Host.available, LinuxDrivers.modes)
+  func theInterfaceKeepsItsPromises(host: Host, mode: String) throws {
+    let folder = try ScratchFolder()
+    let run = try run(host, mode, "selftest=on", disk: folder.file("disk.img", bytes: 1 << 20))
+    #expect(run.exitCode == 0)
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 10, "\(run.console)")
+  }
+}
+
+/// Debian's modules in the boot archive of the tests.
+enum LinuxDrivers {
+  static let modes = ["solo"]
+  static let arePresent: Bool = {
+    guard let archive = try? HostPaths.findGuest().archive, let bytes = FileManager.default.contents(atPath: archive)
+    else { return false }
+    return bytes.range(of: Data("linux/container.ko".utf8)) != nil
+  }()
+}
