@@ -29,7 +29,8 @@ struct entry {
 static struct {
   struct blk_mq_tag_set *set;
   struct gendisk *disk;
-  struct entry *free;
+  struct entry *free, **entries;
+  unsigned int entry_count;
   unsigned int in_flight, frozen, quiesced;
   /* Completions that the program has not taken. */
   struct entry *done_first, **done_last;
@@ -43,6 +44,10 @@ int blk_mq_alloc_tag_set(struct blk_mq_tag_set *set)
   if (block.set)
     return -EBUSY;
   set->tags = NULL;
+  block.entries = kmalloc_array(set->queue_depth, sizeof(*block.entries), GFP_KERNEL);
+  if (!block.entries)
+    return -ENOMEM;
+  block.entry_count = set->queue_depth;
   for (index = 0; index < set->queue_depth; index++) {
     struct entry *entry = kzalloc(sizeof(*entry) + set->cmd_size, GFP_KERNEL);
 
@@ -51,6 +56,7 @@ int blk_mq_alloc_tag_set(struct blk_mq_tag_set *set)
     entry->request.tag = index;
     if (set->ops->init_request && set->ops->init_request(set, &entry->request, 0, NUMA_NO_NODE))
       return -ENOMEM;
+    block.entries[index] = entry;
     entry->next = block.free;
     block.free = entry;
   }
@@ -71,6 +77,8 @@ void blk_mq_free_tag_set(struct blk_mq_tag_set *set)
       set->ops->exit_request(set, &entry->request, 0);
     kfree(entry);
   }
+  kfree(block.entries);
+  block.entry_count = 0;
   block.set = NULL;
 }
 EXPORT_SYMBOL(blk_mq_free_tag_set);
@@ -429,6 +437,41 @@ const struct kernel_param_ops param_ops_uint = {.set = set_number, .get = get_nu
 EXPORT_SYMBOL(param_ops_uint);
 
 /* MARK: The program's entries */
+struct device *disk_device(void) { return block.disk && disk_is_added ? block.disk->part0->bd_device.parent : NULL; }
+
+void disk_limits(struct container_queue *queue)
+{
+  queue->segment_size = segment_size(block.disk->queue);
+  queue->segments = block.disk->queue->limits.max_segments;
+}
+
+/* The device has been reset: what was in flight is nobody's any more. */
+void disk_forget(void)
+{
+  struct entry *entry;
+  unsigned int index;
+
+  for (index = 0; index < block.entry_count; index++) {
+    entry = block.entries[index];
+    if (entry->request.state != MQ_RQ_IN_FLIGHT)
+      continue;
+    WRITE_ONCE(entry->request.state, MQ_RQ_IDLE);
+    block.in_flight--;
+    entry->is_done = true;
+    entry->status = BLK_STS_IOERR;
+    if (entry->is_outside)
+      release(entry);
+  }
+  /* Completions that were not taken are submitted again too. */
+  while ((entry = block.done_first)) {
+    block.done_first = entry->next;
+    release(entry);
+  }
+  block.done_last = &block.done_first;
+  if (hardware_queue)
+    clear_bit(BLK_MQ_S_STOPPED, &hardware_queue->state);
+}
+
 int disk_describe(struct container_disk *description)
 {
   struct queue_limits *limits;

@@ -12,6 +12,7 @@
 #include <linux/swait.h>
 #include <linux/virtio.h>
 #include <linux/virtio_anchor.h>
+#include <linux/virtio_config.h>
 #include <linux/vermagic.h>
 #include <linux/workqueue.h>
 #include <xen/xen.h>
@@ -504,6 +505,58 @@ long random_read(void *data, unsigned long size)
   return count;
 }
 
+/* MARK: The disk's virtio device */
+static struct container_virtio virtio;
+
+static void virtio_connect(const struct container_virtio *functions) { virtio = *functions; }
+
+static int virtio_queue(struct container_queue *description)
+{
+  struct device *device = disk_device();
+  struct virtio_device *owner;
+  struct virtqueue *queue;
+
+  if (!device || list_empty(&dev_to_virtio(device)->vqs))
+    return 0;
+  owner = dev_to_virtio(device);
+  queue = list_first_entry(&owner->vqs, struct virtqueue, list);
+  description->descriptors = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_desc_addr)(queue);
+  description->available = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_avail_addr)(queue);
+  description->used = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_used_addr)(queue);
+  description->size = ((unsigned int (*)(struct virtqueue *))virtio.virtqueue_get_vring_size)(queue);
+  description->features = owner->features;
+  description->submitted = READ_ONCE(*(u16 *)(phys_to_virt(description->available) + 2));
+  disk_limits(description);
+  return 1;
+}
+
+static void virtio_configuration_changed(void)
+{
+  struct device *device = disk_device();
+
+  if (device)
+    ((void (*)(struct virtio_device *))virtio.virtio_config_changed)(dev_to_virtio(device));
+}
+
+static int virtio_suspend(void)
+{
+  struct device *device = disk_device();
+
+  if (!device)
+    return -ENODEV;
+  /* The device is stopped before the driver waits for its requests: they do not come back. */
+  dev_to_virtio(device)->config->reset(dev_to_virtio(device));
+  disk_forget();
+  return ((int (*)(struct virtio_device *))virtio.virtio_device_freeze)(dev_to_virtio(device));
+}
+
+static int virtio_resume(void)
+{
+  struct device *device = disk_device();
+
+  return device ? ((int (*)(struct virtio_device *))virtio.virtio_device_restore)(dev_to_virtio(device)) : -ENODEV;
+}
+
 /* MARK: The program's entries */
 static void start(const struct container_host *host)
 {
@@ -512,6 +565,7 @@ static void start(const struct container_host *host)
 }
 
 const struct container_entries container_entries = {
+  .size = sizeof(struct container_entries),
   .vermagic = VERMAGIC_STRING,
   .start = start,
   .add_device = platform_add,
@@ -521,6 +575,11 @@ const struct container_entries container_entries = {
   .submit = disk_submit,
   .commit = disk_commit,
   .completion = disk_completion,
+  .connect = virtio_connect,
+  .queue = virtio_queue,
+  .configuration_changed = virtio_configuration_changed,
+  .suspend = virtio_suspend,
+  .resume = virtio_resume,
   .random = random_read,
 };
 EXPORT_SYMBOL(container_entries);

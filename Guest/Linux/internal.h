@@ -22,6 +22,9 @@ enum container_submission disk_submit(
   unsigned int length);
 void disk_commit(void);
 int disk_completion(unsigned long *token, enum container_status *status);
+struct device *disk_device(void);
+void disk_forget(void);
+void disk_limits(struct container_queue *queue);
 long random_read(void *data, unsigned long size);
 
 #endif

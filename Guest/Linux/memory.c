@@ -47,6 +47,27 @@ static void *take_run(unsigned int count)
   return NULL;
 }
 
+/*
+ * Pages for rings come from the end, where nothing else is: a driver that gives its rings back and asks for the same gets the same
+ * addresses, which others may have been told.
+ */
+static void *take_last_run(unsigned int count)
+{
+  unsigned int end, length = 0;
+
+  for (end = pages_in_all; end >= length + 1;) {
+    if (use[end - length - 1] != PAGE_FREE) {
+      end -= length + 1;
+      length = 0;
+    } else if (++length == count) {
+      use[end - count] = PAGE_RUN;
+      memset(use + end - count + 1, PAGE_REST, count - 1);
+      return pool + ((unsigned long)(end - count) << PAGE_SHIFT);
+    }
+  }
+  return NULL;
+}
+
 static void release_run(void *block)
 {
   unsigned long page = ((char *)block - pool) >> PAGE_SHIFT;
@@ -119,7 +140,7 @@ EXPORT_SYMBOL(kfree);
 
 void *alloc_pages_exact(size_t size, gfp_t flags)
 {
-  void *block = take_run(PAGE_ALIGN(size) >> PAGE_SHIFT);
+  void *block = take_last_run(PAGE_ALIGN(size) >> PAGE_SHIFT);
 
   if (block && flags & __GFP_ZERO)
     memset(block, 0, PAGE_ALIGN(size));

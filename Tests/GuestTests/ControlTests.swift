@@ -29,24 +29,8 @@ import Testing
     return guest
   }
 
-  /// Runs `castor ctl --json`; its exit code and the reply.
   private func ctl(_ words: String...) throws -> (code: Int32, reply: [String: Any], errors: String) {
-    let folder = HostPaths.folder(of: try #require(HostPaths.executable))
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "\(folder)/castor")
-    process.arguments = ["ctl", "--json", socket] + words
-    let output = Pipe()
-    let errors = Pipe()
-    process.standardOutput = output
-    process.standardError = errors
-    try process.run()
-    let data = output.fileHandleForReading.readDataToEndOfFile()
-    let message = errors.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    let reply = (try? JSONSerialization.jsonObject(with: data)) as? [String: Any] ?? [:]
-    return (
-      process.terminationStatus, reply["result"] as? [String: Any] ?? reply, String(decoding: message, as: UTF8.self)
-    )
+    try CastorControl(socket: socket)(words)
   }
 
   @Test func pausedGuestStandsStillAndGoesOn() throws {

@@ -53,7 +53,7 @@ struct LinuxDriverTests {
 
 /// Debian's modules in the boot archive of the tests.
 enum LinuxDrivers {
-  static let modes = ["solo"]
+  static let modes = ["solo", "twin", "twin-poll"]
   static let arePresent: Bool = {
     guard let archive = try? HostPaths.findGuest().archive, let bytes = FileManager.default.contents(atPath: archive)
     else { return false }

@@ -37,7 +37,7 @@ import Testing
     let (cpus, form) = run
     var description = GuestDescription(memory: "128M", cpus: cpus)
     description.compose(Self.services(form), on: host)
-    let run = try description.start(on: host).finish(seconds: Double(Self.seconds) * 2 + 120)
+    let run = try description.start(on: host).finish(seconds: Double(Self.seconds) * 3 + 180)
     // Who has memory of a memory manager may die with it.
     let mayFault = ["init: anonymous died of", "init: mapper died of"]
     let failures = run.lines.filter { line in

@@ -17,6 +17,9 @@ import Pollux
     do throws(BlockClientError) {
       if plan.isSelfTest {
         succeeded = try SelfTest(plan).run()
+      } else if plan.isExercise {
+        var exercise = try Exercise(plan, report)
+        succeeded = try exercise.run()
       } else if plan.isFlushRun {
         succeeded = try FlushRun(plan, report).run()
       } else {

@@ -144,6 +144,21 @@ struct Report {
     Self.end(line)
   }
 
+  /// One time window of an exercise.
+  func exercising(_ counts: ExerciseCounts) { exercise("exercise", counts) }
+  func exercised(_ counts: ExerciseCounts) { exercise("exercise-end", counts) }
+
+  private func exercise(_ kind: StaticString, _ counts: ExerciseCounts) {
+    var line = Self.begin(kind)
+    Self.member(&line, "requests", counts.requests)
+    Self.member(&line, "errors", counts.errors)
+    Self.member(&line, "wrong", counts.wrong)
+    Self.member(&line, "unfinished", counts.unfinished)
+    Self.member(&line, "reconnections", counts.reconnections)
+    Self.member(&line, "gap_ns", Clock.nanoseconds(counts.longestGap))
+    Self.end(line)
+  }
+
   func ended(_ cases: Int) {
     guard !isForPeople else { return }
     var line = Self.begin("bench-end")

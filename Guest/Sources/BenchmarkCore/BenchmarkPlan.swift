@@ -55,6 +55,8 @@ public struct BenchmarkPlan {
   public private(set) var isSelfTest = false
   /// Whether to write and flush block after block, telling of each, until the machine ends.
   public private(set) var isFlushRun = false
+  /// Whether to keep the service busy for `milliseconds` and account for every request, in place of measuring.
+  public private(set) var isExercise = false
   /// Whether to end the machine afterwards, with exit code 0 or 1.
   public private(set) var endsMachine = false
 
@@ -108,6 +110,8 @@ public struct BenchmarkPlan {
         isSelfTest = try Self.isOn(value)
       } else if key.equals("flushrun") {
         isFlushRun = try Self.isOn(value)
+      } else if key.equals("exercise") {
+        isExercise = try Self.isOn(value)
       } else if key.equals("exit") {
         endsMachine = try Self.isOn(value)
       } else {

@@ -23,6 +23,7 @@ import Pollux
         try BlockServer(plane: plane, endpoint: Handle(service), events: wake, name: "vda").run()
       } else {
         try Endpoint(Handle(service)).bind(Notification(Handle(events)))
+        Program.remark(Bytes("control plane: registers and configuration interrupt"))
         var server = ControlServer(device: device, endpoint: Handle(service))
         try server.run()
       }

@@ -2,6 +2,7 @@
 // (configuration), docs/platform.md (message table).
 
 import BlockInterface
+import BlockServer
 import DriverVirtqueue
 import Pollux
 
@@ -40,7 +41,7 @@ private enum Status {
 }
 
 /// The device as its container holds it.
-final class ControlledDevice {
+final class ControlledDevice: ControlPlane {
   private let registers: DeviceRegisters
   /// The message table, where the device has one; and the twin's notification, which messages signal.
   private let messages: Handle?
@@ -75,11 +76,17 @@ final class ControlledDevice {
 
   /// Sets the device up again if it was reset; for the twin's calls, while the twin waits for the reply.
   func bringUpIfDown() {
-    if isDown, !bringUp() { ContainerProgram.complain("the device did not come back") }
+    if isDown { _ = bringUp() }
   }
 
   /// Resets the device and sets it up anew, with empty rings. False: it does not work; the state says lost.
   func bringUp() -> Bool {
+    if setUp() { return true }
+    if state.generation > 0 { ContainerProgram.complain("the device did not come back") }
+    return false
+  }
+
+  private func setUp() -> Bool {
     state.isLost = true
     isDown = false
     guard registers.load(Register.magic) == 0x7472_6976, registers.load(Register.version) == 2,
@@ -224,6 +231,12 @@ final class ControlledDevice {
 
   // MARK: While it runs
 
+  func takeConfigurationInterrupt() -> Bool {
+    // The reason is not asked where a twin shares the line and has acknowledged it already.
+    _ = takeInterrupt()
+    return configurationChanged()
+  }
+
   /// Takes the line's reasons: InterruptStatus, acknowledged (§4.2.2). Bit 0: used buffers; bit 1: configuration.
   func takeInterrupt() -> UInt32 {
     let reasons = registers.load(Register.interruptStatus)
@@ -238,7 +251,7 @@ final class ControlledDevice {
     if registers.load(Register.status) & Status.needsReset != 0 {
       ContainerProgram.complain("the device asks for a reset")
       if isSolo {
-        if !bringUp() { ContainerProgram.complain("the device did not come back") }
+        _ = bringUp()
       } else {
         // Quiet from here on; set up again when the twin calls, so that it touches no ring meanwhile.
         isDown = true

@@ -12,8 +12,13 @@ final class TwinPlane: BlockPlane {
   private var state: DeviceState
   private var news = PlaneState.working
   private let queueMemory: RingMemory
+  /// Request headers and indirect tables: memory of this process.
+  private let work: RingMemory
   private let completions: RingMemory
   private let completionObject: MemoryObject
+
+  /// Containers offer no more data segments a request than this.
+  private static let mostSegments = 32
 
   let pollTicks: UInt64
   private let polls: Bool
@@ -35,11 +40,20 @@ final class TwinPlane: BlockPlane {
       unsafeBase: completionMapping.base, byteCount: completionMapping.size, physical: state.completionAddress)
     let mapping = try MemoryObject(memory).map([.read, .write])
     let ring = RingMemory(unsafeBase: mapping.base, byteCount: mapping.size, physical: state.queueAddress)
+    // For the usual queue at least, so that a device that comes back with another size finds room.
+    guard let largest = BlockQueueLayout(size: max(state.queueSize, 256), dataSegments: Self.mostSegments) else {
+      throw .badArgument
+    }
+    let workObject = try MemoryObject.create(UInt64(largest.workByteCount))
+    let workMapping = try workObject.map([.read, .write])
+    let work = RingMemory(
+      unsafeBase: workMapping.base, byteCount: workMapping.size, physical: try workObject.physicalAddress())
     guard let layout = BlockQueueLayout(size: state.queueSize, dataSegments: state.dataSegments),
       let queue = BlockQueue(
-        memory: ring, completions: completions, layout: layout, features: state.features,
+        memory: ring, completions: completions, work: work, layout: layout, features: state.features,
         segmentLimit: state.segmentLimit)
     else { throw .badArgument }
+    self.work = work
     self.control = control
     self.access = access
     self.state = state
@@ -129,9 +143,10 @@ final class TwinPlane: BlockPlane {
     state = next
     guard isNew else { return }
     resets += 1
-    guard let layout = BlockQueueLayout(size: next.queueSize, dataSegments: next.dataSegments),
+    guard next.queueAddress == queueMemory.physical, next.completionAddress == completions.physical,
+      let layout = BlockQueueLayout(size: next.queueSize, dataSegments: next.dataSegments),
       let fresh = BlockQueue(
-        memory: queueMemory, completions: completions, layout: layout, features: next.features,
+        memory: queueMemory, completions: completions, work: work, layout: layout, features: next.features,
         segmentLimit: next.segmentLimit)
     else {
       lose()

@@ -38,12 +38,16 @@ public struct BlockCompletion: Equatable, Sendable {
 }
 
 /// Memory of a block queue: the virtqueue with the slots' request headers, and apart from it what the device writes: used
-/// ring and status bytes. The second part names no addresses or sectors, so clients may be shown it read-only.
+/// ring and status bytes. The second part names no addresses or sectors, so clients may be shown it read-only. Where somebody else made
+/// the rings, tables and headers lie in a third part, the work memory.
 public struct BlockQueueLayout {
   public let queue: QueueLayout
   /// Offset of the slots' headers: 16 bytes header, 16 bytes range (discard), padding; 64 bytes each.
   public let headers: Int
   public let byteCount: Int
+  /// The same in work memory, which begins with the tables.
+  public var workHeaders: Int { (queue.tablesByteCount + 63) & ~63 }
+  public var workByteCount: Int { workHeaders + queue.size * 64 }
   /// The completion memory: used ring, then from here one status byte a slot.
   public var statuses: Int { Self.statuses(queueSize: queue.size) }
   public var completionByteCount: Int { statuses + queue.size }
@@ -65,25 +69,33 @@ public struct BlockQueue: ~Copyable {
   private var queue: SplitQueue
   private let memory: RingMemory
   private let completions: RingMemory
+  /// Where the headers are, and where they begin in it.
+  private let headerMemory: RingMemory
+  private let headers: Int
   private let layout: BlockQueueLayout
   private var tags: [UInt64]
   /// The longest data segment that the device takes, in bytes (SIZE_MAX).
   private let segmentLimit: UInt32
 
-  /// A queue in `memory` and `completions`, both as long as the layout says; both are cleared.
+  /// A queue in `memory` and `completions`, both as long as the layout says; the rings in them are cleared. With `work` memory, `memory`
+  /// holds descriptor table and available ring alone.
   public init?(
-    memory: RingMemory, completions: RingMemory, layout: BlockQueueLayout, features: UInt64, segmentLimit: UInt32
+    memory: RingMemory, completions: RingMemory, work: RingMemory? = nil, layout: BlockQueueLayout, features: UInt64,
+    segmentLimit: UInt32
   ) {
-    guard memory.byteCount >= layout.byteCount, completions.byteCount >= layout.completionByteCount,
+    guard memory.byteCount >= (work == nil ? layout.byteCount : layout.queue.ringByteCount),
+      completions.byteCount >= layout.completionByteCount, (work?.byteCount ?? .max) >= layout.workByteCount,
       segmentLimit >= 512,
       let queue = SplitQueue(
-        memory: memory, usedMemory: completions, layout: layout.queue,
+        memory: memory, usedMemory: completions, tableMemory: work, layout: layout.queue,
         indirect: features & VirtioFeature.indirectDescriptors != 0,
         eventIndex: features & VirtioFeature.eventIndex != 0)
     else { return nil }
     self.queue = queue
     self.memory = memory
     self.completions = completions
+    headerMemory = work ?? memory
+    headers = work == nil ? layout.headers : layout.workHeaders
     self.layout = layout
     self.segmentLimit = segmentLimit
     tags = [UInt64](repeating: 0, count: layout.queue.size)
@@ -109,22 +121,22 @@ public struct BlockQueue: ~Copyable {
   ) throws(SubmitError) -> Int {
     guard let slot = queue.nextSlot else { throw .full }
     guard UInt64(length) <= maximumTransfer else { throw .badSegments }
-    let header = layout.headers + slot * 64
-    memory.store64(UInt64(type.rawValue), at: header)
+    let header = headers + slot * 64
+    headerMemory.store64(UInt64(type.rawValue), at: header)
     var data = length
     var rangeSegment = false
     if type == .discard || type == .writeZeroes {
       // §5.2.6.1: one range of sectors, no unmap flag; the device reads 16 bytes.
-      memory.store64(0, at: header + 8)
-      memory.store64(sector, at: header + 16)
-      memory.store64(UInt64(length / 512), at: header + 24)
+      headerMemory.store64(0, at: header + 8)
+      headerMemory.store64(sector, at: header + 16)
+      headerMemory.store64(UInt64(length / 512), at: header + 24)
       data = 0
       rangeSegment = true
     } else {
-      memory.store64(sector, at: header + 8)
+      headerMemory.store64(sector, at: header + 8)
     }
     completions.store8(0xff, at: layout.statuses + slot)
-    let physical = memory.physical + UInt64(header)
+    let physical = headerMemory.physical + UInt64(header)
     let statusAddress = completions.physical + UInt64(layout.statuses + slot)
     let limit = segmentLimit
     let pieces = Int((UInt64(data) + UInt64(limit) - 1) / UInt64(limit))

@@ -53,6 +53,10 @@ public struct QueueLayout: Equatable, Sendable {
   public let tables: Int
   /// Length in bytes of everything.
   public let byteCount: Int
+  /// Length in bytes of descriptor table and available ring, which is all that must lie together.
+  public var ringByteCount: Int { available + 6 + size * 2 }
+  /// Length in bytes of the tables.
+  public var tablesByteCount: Int { size * tableEntries * 16 }
   /// Length in bytes of the used ring.
   public var usedByteCount: Int { 6 + size * 8 }
 
@@ -77,6 +81,9 @@ public struct SplitQueue: ~Copyable {
   private let memory: RingMemory
   /// The used ring, which may lie in memory of its own: clients may be shown it without the descriptors.
   private let usedMemory: RingMemory
+  /// The indirect tables, and where they begin in it.
+  private let tableMemory: RingMemory
+  private let tables: Int
   public let layout: QueueLayout
   private let indirect: Bool
   private let eventIndex: Bool
@@ -94,14 +101,20 @@ public struct SplitQueue: ~Copyable {
   private var usedIndex: UInt16 = 0
 
   /// A queue in `memory`, which must be as long as the layout says, with its used ring in `usedMemory` (nil: at its place
-  /// in `memory`). The memory is cleared.
+  /// in `memory`) and its tables in `tableMemory` (nil: likewise; else `memory` needs to be `ringByteCount` long only). Descriptor table
+  /// and rings are cleared.
   public init?(
-    memory: RingMemory, usedMemory: RingMemory? = nil, layout: QueueLayout, indirect: Bool, eventIndex: Bool
+    memory: RingMemory, usedMemory: RingMemory? = nil, tableMemory: RingMemory? = nil, layout: QueueLayout,
+    indirect: Bool, eventIndex: Bool
   ) {
     let slots = indirect ? layout.size : layout.size / layout.tableEntries
-    guard memory.byteCount >= layout.byteCount, slots > 0 else { return nil }
+    guard slots > 0, memory.byteCount >= (tableMemory == nil ? layout.byteCount : layout.ringByteCount),
+      tableMemory == nil || usedMemory != nil, (tableMemory?.byteCount ?? .max) >= layout.tablesByteCount
+    else { return nil }
     let used = usedMemory ?? memory.part(layout.used, layout.usedByteCount)
     guard used.byteCount >= layout.usedByteCount else { return nil }
+    self.tableMemory = tableMemory ?? memory
+    tables = tableMemory == nil ? layout.tables : 0
     self.memory = memory
     self.usedMemory = used
     self.layout = layout
@@ -123,7 +136,7 @@ public struct SplitQueue: ~Copyable {
 
   /// Forgets everything in flight and clears the rings: only after the device or the queue has been reset.
   public mutating func reset() {
-    memory.clear(0, layout.byteCount)
+    memory.clear(0, layout.ringByteCount)
     usedMemory.clear(0, layout.usedByteCount)
     freeSlots.removeAll(keepingCapacity: true)
     writable.removeAll(keepingCapacity: true)
@@ -152,7 +165,8 @@ public struct SplitQueue: ~Copyable {
   public mutating func publish(count: Int, segment: (Int) -> QueueSegment) throws(SubmitError) -> Int {
     guard let slot = freeSlots.last.map({ Int($0) }) else { throw .full }
     guard count > 0, count <= layout.tableEntries else { throw .badSegments }
-    let first = indirect ? layout.tables + slot * layout.tableEntries * 16 : slot * layout.tableEntries * 16
+    let first = (indirect ? tables : 0) + slot * layout.tableEntries * 16
+    let place = indirect ? tableMemory : memory
     var writableBytes: UInt64 = 0
     var index = 0
     while index < count {
@@ -162,14 +176,15 @@ public struct SplitQueue: ~Copyable {
       if part.deviceWrites { writableBytes += UInt64(part.length) }
       let flags: UInt16 = (isLast ? 0 : 1) | (part.deviceWrites ? 2 : 0)
       let next = indirect ? index + 1 : slot * layout.tableEntries + index + 1
-      writeDescriptor(first + index * 16, part.address, part.length, flags: flags, next: isLast ? 0 : UInt16(next))
+      Self.writeDescriptor(
+        place, first + index * 16, part.address, part.length, flags: flags, next: isLast ? 0 : UInt16(next))
       index += 1
     }
     let head: Int
     if indirect {
       head = slot
-      let table = memory.physical + UInt64(first)
-      writeDescriptor(slot * 16, table, UInt32(count * 16), flags: 4, next: 0)
+      let table = tableMemory.physical + UInt64(first)
+      Self.writeDescriptor(memory, slot * 16, table, UInt32(count * 16), flags: 4, next: 0)
     } else {
       head = slot * layout.tableEntries
     }
@@ -182,7 +197,9 @@ public struct SplitQueue: ~Copyable {
     return slot
   }
 
-  private func writeDescriptor(_ offset: Int, _ address: UInt64, _ length: UInt32, flags: UInt16, next: UInt16) {
+  private static func writeDescriptor(
+    _ memory: RingMemory, _ offset: Int, _ address: UInt64, _ length: UInt32, flags: UInt16, next: UInt16
+  ) {
     memory.store64(address, at: offset)
     memory.store64(UInt64(length) | UInt64(flags) << 32 | UInt64(next) << 48, at: offset + 8)
   }

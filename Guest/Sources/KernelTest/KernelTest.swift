@@ -72,6 +72,35 @@ import Synchronization
 
   // MARK: Memory
 
+  /// Parts of a memory object of 5 MiB, whose page 5 holds its own address; `readOnly` is a handle on it.
+  private static func slices(_ memory: UInt64, _ readOnly: UInt64, _ checks: inout Checks) {
+    let at: UInt64 = 0x58_0000_0000
+    for (offset, size) in [(0, 0), (1, 4096), (0, 4097), (5 << 20, 4096), (4096, 5 << 20), (0 &- 4096, 4096)]
+      as [(UInt64, UInt64)]
+    {
+      checks.expect("no part beyond the whole", .badArgument, raw(.memorySlice, memory, offset, size))
+    }
+    let part = must(.memorySlice, memory, 0x4000, 0x2000)
+    checks.expect("a part has its size", must(.memorySize, part) == 0x2000)
+    checks.expect(
+      "and its place", must(.memoryPhysicalAddress, part) == must(.memoryPhysicalAddress, memory) + 0x4000)
+    checks.expect(
+      "and no more pages", .badArgument,
+      raw(.memoryMap, 0, part, at, 0x1000, 0x2000, Protection.read.rawValue))
+    let inner = must(.memorySlice, part, 0x1000, 0x1000)
+    _ = must(.handleClose, part)
+    _ = must(.memoryMap, 0, inner, at, 0, 0x1000, Protection.read.rawValue)
+    checks.expect("a part of a part shows the whole's page", word(at) == word(0x50_0000_5000))
+    _ = must(.memoryUnmap, 0, at, 0x1000)
+    _ = must(.handleClose, inner)
+    let limited = must(.memorySlice, readOnly, 0, 0x1000)
+    checks.expect(
+      "a part has no more rights", .denied,
+      raw(.memoryMap, 0, limited, at, 0, 0x1000, Protection([.read, .write]).rawValue))
+    checks.expect("of any kind", .denied, raw(.memoryPhysicalAddress, limited))
+    _ = must(.handleClose, limited)
+  }
+
   static func memory(_ checks: inout Checks) {
     let readWrite = Protection([.read, .write]).rawValue
     let at: UInt64 = 0x50_0000_0000
@@ -109,6 +138,7 @@ import Synchronization
     checks.expect("and later protection", .denied, raw(.memoryProtect, 0, at + (2 << 30), 4096, readWrite))
     checks.expect("protection can be taken", raw(.memoryProtect, 0, at, 5 << 20, 1) == 0)
     checks.expect("and given back", raw(.memoryProtect, 0, at, 5 << 20, readWrite) == 0 && fillAgain(at))
+    slices(memory, readOnly, &checks)
     _ = must(.handleClose, memory)
     _ = must(.handleClose, readOnly)
     checks.expect("a mapping keeps memory alive", word(at + 0x1000) == 7)

@@ -1,5 +1,6 @@
 // Linux's side of the container, started: memory, callbacks, and the calls that the planes make.
 
+import BlockInterface
 import CLinuxContainer
 import LinuxModules
 import Pollux
@@ -18,11 +19,15 @@ final class Linux {
   private static let pageStructSize: UInt64 = 64
 
   private(set) var interrupts: UInt64 = 0
+  /// Linux's direct map: what drivers allocate lies here.
+  let memory: MemoryObject
+  let physical: UInt64
 
   init(_ modules: LoadedModules, events: Notification) throws(SystemError) {
     entries = modules.entries
     self.events = events
-    let memory = try MemoryObject.create(Self.memorySize)
+    memory = try MemoryObject.create(Self.memorySize)
+    physical = try memory.physicalAddress()
     let mapping = try memory.map([.read, .write])
     let pages = try MemoryObject.create(Self.memorySize / AddressSpace.pageSize * Self.pageStructSize)
     let structs = try pages.map([.read, .write])
@@ -31,7 +36,7 @@ final class Linux {
     var description = container_host()
     description.memory = mapping.base
     description.memory_size = UInt(Self.memorySize)
-    description.memory_physical = UInt(try memory.physicalAddress())
+    description.memory_physical = UInt(physical)
     description.page_structs = structs.base
     container_set_callbacks(&description)
     host.initialize(to: description)
@@ -67,7 +72,54 @@ final class Linux {
 
   func runWork() { while entries.pointee.run_work() != 0 {} }
 
+  /// Makes the virtio modules' functions known to Linux's side; after they have been loaded.
+  func connect(_ modules: LoadedModules) throws(LoadFailure) {
+    var functions = container_virtio()
+    functions.virtqueue_get_desc_addr = try modules.address("virtqueue_get_desc_addr")
+    functions.virtqueue_get_avail_addr = try modules.address("virtqueue_get_avail_addr")
+    functions.virtqueue_get_used_addr = try modules.address("virtqueue_get_used_addr")
+    functions.virtqueue_get_vring_size = try modules.address("virtqueue_get_vring_size")
+    functions.virtio_config_changed = try modules.address("virtio_config_changed")
+    functions.virtio_device_freeze = try modules.address("virtio_device_freeze")
+    functions.virtio_device_restore = try modules.address("virtio_device_restore")
+    withUnsafePointer(to: functions) { entries.pointee.connect($0) }
+  }
+
   // MARK: The disk
+
+  /// The request queue as the driver set it up.
+  var queue: container_queue? {
+    var queue = container_queue()
+    return entries.pointee.queue(&queue) != 0 ? queue : nil
+  }
+
+  /// A new configuration, where the interrupt has been acknowledged by somebody else.
+  func configurationChanged() {
+    entries.pointee.configuration_changed()
+    runWork()
+  }
+
+  /// The driver resets its device and gives its queues back. False: it refused.
+  func suspend() -> Bool { entries.pointee.suspend() == 0 }
+
+  /// The driver sets device and queues up again.
+  func resume() -> Bool {
+    let result = entries.pointee.resume()
+    runWork()
+    return result == 0
+  }
+
+  /// What of `geometry` Linux's driver knows.
+  func readGeometry(_ geometry: inout BlockGeometry) -> Bool {
+    guard let disk else { return false }
+    geometry = BlockGeometry(
+      sectors: UInt64(disk.sectors), blockSize: disk.block_size, maximumTransfer: UInt64(disk.maximum_transfer))
+    geometry.isReadOnly = disk.read_only != 0
+    geometry.canFlush = disk.can_flush != 0
+    geometry.canDiscard = disk.can_discard != 0
+    geometry.canWriteZeroes = disk.can_write_zeroes != 0
+    return true
+  }
 
   var disk: container_disk? {
     var disk = container_disk()

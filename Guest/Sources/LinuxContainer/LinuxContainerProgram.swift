@@ -41,11 +41,28 @@ import Pollux
     }
     try modules.insert(Name("virtio_blk"))
     linux.runWork()
-    guard let plane = LinuxPlane(linux) else { throw .kernel(.notFound) }
-    Program.remark(Bytes("solo: Linux's virtio_blk"))
+    try linux.connect(modules)
+    let control = VirtioRegisters(unsafeBase: registers)
     do throws(SystemError) {
-      try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+      if start.text("mode")?.equals("solo") ?? false {
+        guard let plane = LinuxPlane(linux, control) else { throw .notFound }
+        Program.remark(Bytes("solo: Linux's virtio_blk"))
+        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+      }
+      guard let plane = LinuxControl(linux, control, start) else { throw .notFound }
+      Program.remark(Bytes("control plane: Linux's virtio_blk"))
+      try Endpoint(Handle(service)).bind(notification)
+      var server = ControlServer(device: plane, endpoint: Handle(service))
+      try server.run()
     } catch { throw .kernel(error) }
+  }
+
+  static func complain(_ what: StaticString) {
+    var line = Text("linux-container: ")
+    line.add(what)
+    line.add("\n")
+    line.print()
+    line.log()
   }
 
   private static func report(_ failure: LoadFailure) {
@@ -61,6 +78,7 @@ import Pollux
       line.add(name.bytes)
       line.add(": its initialisation failed with error ")
       line.add(Int(error))
+    case .otherInterface: line.add("container.ko is of another state of the sources: run make drivers")
     case .missing(let name, let symbols):
       line.add(name.bytes)
       line.add(": nobody provides")

@@ -8,6 +8,8 @@ import Pollux
 
 final class LinuxPlane: BlockPlane {
   private let linux: Linux
+  private let registers: VirtioRegisters
+  private var news = PlaneState.working
   private var kicks = 0
   /// Taken from Linux's side to know whether there is one.
   private var ahead: PlaneCompletion?
@@ -16,20 +18,10 @@ final class LinuxPlane: BlockPlane {
   private var geometryNow = BlockGeometry(sectors: 0, blockSize: 512, maximumTransfer: 0)
 
   /// Nil: no driver brought a disk.
-  init?(_ linux: Linux) {
+  init?(_ linux: Linux, _ registers: VirtioRegisters) {
     self.linux = linux
-    guard readGeometry() else { return nil }
-  }
-
-  private func readGeometry() -> Bool {
-    guard let disk = linux.disk else { return false }
-    geometryNow = BlockGeometry(
-      sectors: UInt64(disk.sectors), blockSize: disk.block_size, maximumTransfer: UInt64(disk.maximum_transfer))
-    geometryNow.isReadOnly = disk.read_only != 0
-    geometryNow.canFlush = disk.can_flush != 0
-    geometryNow.canDiscard = disk.can_discard != 0
-    geometryNow.canWriteZeroes = disk.can_write_zeroes != 0
-    return true
+    self.registers = registers
+    guard linux.readGeometry(&geometryNow) else { return nil }
   }
 
   var geometry: BlockGeometry { geometryNow }
@@ -37,7 +29,7 @@ final class LinuxPlane: BlockPlane {
   var mapsRegions: Bool { false }
   var pollTicks: UInt64 { 0 }
   var interrupts: UInt64 { linux.interrupts }
-  var resets: UInt64 { 0 }
+  private(set) var resets: UInt64 = 0
 
   func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
     let operation: container_operation
@@ -95,9 +87,29 @@ final class LinuxPlane: BlockPlane {
 
   func handle(events: UInt64) {
     linux.handleInterrupt()
-    _ = readGeometry()
+    if registers.needsReset { restart() }
+    _ = linux.readGeometry(&geometryNow)
   }
 
-  func takeState() -> PlaneState { .working }
+  /// Linux's driver does not look at what the device asks for; suspending and resuming it is what resets the device.
+  private func restart() {
+    LinuxContainerProgram.complain("the device asks for a reset")
+    resets += 1
+    inFlight = 0
+    kicks = 0
+    ahead = nil
+    guard linux.suspend(), linux.resume() else {
+      LinuxContainerProgram.complain("the device did not come back")
+      news = .lost
+      return
+    }
+    news = .restarted
+  }
+
+  func takeState() -> PlaneState {
+    let taken = news
+    if case .restarted = taken { news = .working }
+    return taken
+  }
   var completionMemory: (memory: MemoryObject, queueSize: Int)? { nil }
 }

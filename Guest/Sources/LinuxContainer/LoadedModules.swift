@@ -15,6 +15,8 @@ enum LoadFailure: Error {
   case refused(Name, Int32)
   /// Names that nobody provides, and the module that wants them.
   case missing(Name, [Name])
+  /// Linux's side was built from another `container.h`.
+  case otherInterface
 }
 
 struct LoadedModules {
@@ -56,8 +58,16 @@ struct LoadedModules {
     guard let address = exports.first(where: { $0.name == Name("container_entries") })?.address,
       let table = UnsafePointer<container_entries>(bitPattern: UInt(address))
     else { throw .missing(placement.file.name, [Name("container_entries")]) }
-    // The object was built from the same header; it stays mapped as long as the process lives.
+    // It stays mapped as long as the process lives.
+    guard table.pointee.size == UInt(MemoryLayout<container_entries>.size) else { throw .otherInterface }
     entries = table
+  }
+
+  /// The address of something that a loaded module exports.
+  func address(_ name: StaticString) throws(LoadFailure) -> UInt {
+    let wanted = Name(name)
+    guard let export = exports.first(where: { $0.name == wanted }) else { throw .missing(Name("container"), [wanted]) }
+    return UInt(export.address)
   }
 
   private var vermagic: Bytes {

@@ -88,6 +88,11 @@ public struct MemoryObject: Sendable {
   /// Guest-physical address of the first byte, for DMA.
   public func physicalAddress() throws(SystemError) -> UInt64 { try invoke(.memoryPhysicalAddress, handle.rawValue) }
 
+  /// A part of it as an object of its own, in whole pages, with the same rights.
+  public func slice(_ offset: UInt64, _ size: UInt64) throws(SystemError) -> MemoryObject {
+    MemoryObject(Handle(try invoke(.memorySlice, handle.rawValue, offset, size)))
+  }
+
   /// Maps `size` bytes from `offset` into `process` (default: this one) at the guest-virtual `address`.
   public func map(
     in process: Handle = Handle(0), at address: UInt64, offset: UInt64 = 0, size: UInt64, _ protection: Protection

@@ -102,6 +102,9 @@ public enum SystemCall: UInt64, Sendable {
   case memorySize = 29
   /// `(memory)` → guest-physical address of its first byte, for DMA. Needs the right `physical`.
   case memoryPhysicalAddress = 30
+  /// `(memory, offset, size)` → memory handle on a part of it, in whole pages, with the same rights. The whole stays as long as the
+  /// part.
+  case memorySlice = 31
 
   // MARK: Handles
 

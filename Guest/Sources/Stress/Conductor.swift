@@ -129,8 +129,22 @@ struct Conductor {
   /// Ends all victims, waits until they are gone, and opens the books.
   private mutating func settle() throws(SystemError) -> Books {
     for victim in victims { try kill(victim) }
-    // Servers finish calls whose callers are dead; init closes what it held.
-    Clock.sleep(microseconds: 200_000)
+    // What is killed ends when its processors have seen it, which takes long on a busy host.
+    let deadline = Clock.now + Clock.frequency * 20
+    for victim in victims { while try isRunning(victim), Clock.now < deadline { Clock.sleep(microseconds: 20_000) } }
+    // Servers finish calls whose callers are dead; init closes what it held. Then nothing changes any more.
+    var books = try count()
+    var isQuiet = 0
+    while isQuiet < 3, Clock.now < deadline {
+      Clock.sleep(microseconds: 200_000)
+      let next = try count()
+      isQuiet = next == books ? isQuiet + 1 : 0
+      books = next
+    }
+    return books
+  }
+
+  private func count() throws(SystemError) -> Books {
     // Init keeps the last few handles that it passed on: let them be the same every time.
     for _ in 0..<6 { try Connection.open(Bytes("stress")).handle.close() }
     var books = Books()

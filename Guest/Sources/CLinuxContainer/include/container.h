@@ -37,6 +37,21 @@ struct container_disk {
   char name[32];
 };
 
+/* Functions of Linux's virtio modules, which Linux's side cannot name because they are loaded after it. */
+struct container_virtio {
+  unsigned long virtqueue_get_desc_addr, virtqueue_get_avail_addr, virtqueue_get_used_addr;
+  unsigned long virtqueue_get_vring_size;
+  unsigned long virtio_config_changed, virtio_device_freeze, virtio_device_restore;
+};
+
+/* The disk's request queue as its driver set it up: guest-physical addresses, and what was negotiated. */
+struct container_queue {
+  unsigned long descriptors, available, used, features;
+  unsigned int size, segment_size, segments;
+  /* How many requests the driver has put into it. */
+  unsigned int submitted;
+};
+
 enum container_operation {
   CONTAINER_READ,
   CONTAINER_WRITE,
@@ -49,6 +64,8 @@ enum container_status { CONTAINER_SUCCESS, CONTAINER_ERROR, CONTAINER_UNSUPPORTE
 
 /* Linux's side, as the program calls it; from one thread. */
 struct container_entries {
+  /* The size of this structure: program and Linux's side are built apart, and have to be of one state of this file. */
+  unsigned long size;
   /* The kernel that the C was built for, as modules name it in `vermagic`. */
   const char *vermagic;
   void (*start)(const struct container_host *host);
@@ -66,6 +83,16 @@ struct container_entries {
   /* Lets the device see what was submitted. */
   void (*commit)(void);
   int (*completion)(unsigned long *token, enum container_status *status);
+  /* Told once, when the modules are loaded. */
+  void (*connect)(const struct container_virtio *functions);
+  /* 0: there is no disk, or its driver has no queue. */
+  int (*queue)(struct container_queue *queue);
+  /* The driver hears of a new configuration, where the interrupt's reason has been acknowledged already. */
+  void (*configuration_changed)(void);
+  /* As for a system that goes to sleep: the driver resets its device and gives its queues back, or sets both up again. What it had in flight
+     is forgotten; the program submits it again. Error numbers. */
+  int (*suspend)(void);
+  int (*resume)(void);
   /* Reads random bytes from the first generator that a driver registered; their number, or a negative error number. */
   long (*random)(void *data, unsigned long size);
 };

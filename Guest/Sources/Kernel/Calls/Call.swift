@@ -90,6 +90,7 @@ struct Call {
     case .memoryPhysicalAddress:
       let memory: Reference<MemoryObject> = try object(first, .memory, .physical)
       return Int64(memory.pointee.physical)
+    case .memorySlice: return try memorySlice()
     case .handleClose:
       Objects.release(try process.pointee.handles.remove(first))
       return 0

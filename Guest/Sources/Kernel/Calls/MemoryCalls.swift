@@ -95,6 +95,22 @@ extension Call {
     return try install(memory.address, .memory)
   }
 
+  func memorySlice() throws(SystemError) -> Int64 {
+    let entry = try process.pointee.handles.find(first, kind: .memory, rights: [])
+    let memory = Reference<MemoryObject>(trusted: entry.object)
+    let (offset, size) = (second, third)
+    guard offset & 4095 == 0, size & 4095 == 0, size > 0, offset <= memory.pointee.size,
+      size <= memory.pointee.size - offset
+    else { throw .badArgument }
+    let whole = memory.pointee.whole ?? memory
+    let part = try kernel.pointee.heap.make(
+      MemoryObject(
+        references: 1, owner: 0, physical: memory.pointee.physical + offset, size: size, flags: memory.pointee.flags,
+        isOwned: false, whole: whole))
+    whole.pointee.references += 1
+    return try install(part.address, .memory, Rights(rawValue: UInt32(entry.rights)))
+  }
+
   /// The bits of a leaf entry.
   static func leafFlags(
     _ protection: Protection, _ flags: MemoryFlags, in process: Reference<Process>

@@ -85,7 +85,10 @@ enum Objects {
       kernel.pointee.frames.release(memory.pointee.physical, size: memory.pointee.size)
       if let owner = process(memory.pointee.owner) { owner.uncharge(memory.pointee.size) }
     }
+    let whole = memory.pointee.whole
     kernel.pointee.heap.destroy(memory)
+    // A part is made of an object that is no part, so this goes no deeper.
+    if let whole { release(memory: whole) }
   }
 
   static func release(service: Reference<Service>) {

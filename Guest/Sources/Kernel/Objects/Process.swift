@@ -66,6 +66,8 @@ struct MemoryObject {
   var flags: MemoryFlags
   /// The frames return to the allocator with the last reference.
   var isOwned: Bool
+  /// The memory that this is a part of, and keeps alive.
+  var whole: Reference<MemoryObject>?
 }
 
 /// Where callers and receivers meet.

@@ -3,19 +3,38 @@
 import BlockInterface
 import Pollux
 
-struct ControlServer {
-  private let device: ControlledDevice
+/// The control plane of a block device, whoever drives it.
+public protocol ControlPlane: AnyObject {
+  var state: DeviceState { get }
+  /// Descriptor table and available ring (and whatever else lies behind them), and what the device writes: used ring, and room for status
+  /// bytes.
+  var queueMemory: MemoryObject? { get }
+  var completionMemory: MemoryObject? { get }
+
+  /// An interrupt that says that the configuration has changed. True: something that the data plane must know has changed.
+  func takeConfigurationInterrupt() -> Bool
+  /// Sets the device up again if it was reset; for the twin's calls, while the twin waits for the reply.
+  func bringUpIfDown()
+  /// Resets the device and sets it up anew, with empty rings. False: it does not work; the state says lost.
+  func bringUp() -> Bool
+  /// Resets the device because nobody drives it any more: it must not write into memory that its users give away.
+  func stop()
+  /// Tells the twin to fetch the state.
+  func signalTwin()
+}
+
+public struct ControlServer<Plane: ControlPlane> {
+  private let device: Plane
   private var server: Server
   /// init's bit of the container's notification: the twin's process has ended.
-  private static let twinEnded: UInt64 = 2
+  private static var twinEnded: UInt64 { 2 }
 
-  init(device: ControlledDevice, endpoint: Handle) {
+  public init(device: Plane, endpoint: Handle) {
     self.device = device
     server = Server(endpoint)
-    Program.remark(Bytes("control plane: registers and configuration interrupt"))
   }
 
-  mutating func run() throws(SystemError) -> Never {
+  public mutating func run() throws(SystemError) -> Never {
     var message = Message()
     while true {
       switch try server.replyReceive(&message) {
@@ -25,9 +44,7 @@ struct ControlServer {
           device.stop()
           continue
         }
-        // The reason is not asked where a twin shares the line and has acknowledged it already.
-        _ = device.takeInterrupt()
-        if device.configurationChanged() { device.signalTwin() }
+        if device.takeConfigurationInterrupt() { device.signalTwin() }
       case .call:
         answer(&message)
       }
@@ -49,9 +66,7 @@ struct ControlServer {
     case .failed:
       device.bringUpIfDown()
       // Unless the device has been set up anew since the twin saw the failure.
-      if generation == device.state.generation, !device.bringUp() {
-        ContainerProgram.complain("the device did not come back")
-      }
+      if generation == device.state.generation { _ = device.bringUp() }
     case nil:
       message[0] = 2
       return

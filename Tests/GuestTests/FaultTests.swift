@@ -1,0 +1,124 @@
+// Faults while data flows: an exerciser in the guest writes, reads back and checks blocks all the time, `castor ctl` breaks things, and
+// afterwards every request has ended once, no byte is wrong, and the disk is as fast as before.
+
+import Configuration
+import Foundation
+import Testing
+
+/// Who drives the disk.
+struct DriverSetup: CustomTestStringConvertible, Sendable {
+  var program: String
+  var mode: String
+  var testDescription: String { "\(program) \(mode)" }
+
+  static let all: [DriverSetup] = (["block-container"] + (LinuxDrivers.arePresent ? ["linux-container"] : [])).flatMap {
+    program in ["solo", "twin", "twin-poll"].map { DriverSetup(program: program, mode: $0) }
+  }
+}
+
+/// Something that goes wrong, as words for `castor ctl`, and how many requests may fail by it.
+enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
+  case capacity, needsReset, oneError, burst, rangeOfErrors, delay, spuriousInterrupts
+
+  var testDescription: String { rawValue }
+  var begin: [[String]] {
+    switch self {
+    case .capacity: [["resize-disk", "disk0", "96M"], ["resize-disk", "disk0", "64M"]]
+    case .needsReset: [["inject", "disk0", "needs-reset"]]
+    case .oneError: [["inject", "disk0", "fail-next", "1"]]
+    case .burst: [["inject", "disk0", "fail-next", "20"]]
+    case .rangeOfErrors: [["inject", "disk0", "fail-sectors", "800-1599"]]
+    case .delay: [["inject", "disk0", "delay", "300ms"]]
+    case .spuriousInterrupts: [[String]](repeating: ["inject", "disk0", "spurious-interrupt"], count: 5)
+    }
+  }
+  var end: [[String]] {
+    switch self {
+    case .rangeOfErrors, .delay: [["inject", "disk0", "off"]]
+    default: []
+    }
+  }
+  var errors: ClosedRange<Int> {
+    switch self {
+    case .oneError: 1...1
+    case .burst: 20...20
+    case .rangeOfErrors: 1...100_000
+    default: 0...0
+    }
+  }
+}
+
+@Suite(.serialized, .enabled(if: Host.castor.isAvailable)) struct FaultTests {
+  /// The exerciser's report of a time window, or of all.
+  private struct Counts {
+    var requests = 0
+    var errors = 0
+    var wrong = 0
+    var unfinished = 0
+    var reconnections = 0
+    var gap = 0
+
+    init(_ record: [String: Any]) {
+      func number(_ key: String) -> Int { record[key] as? Int ?? -1 }
+      requests = number("requests")
+      errors = number("errors")
+      wrong = number("wrong")
+      unfinished = number("unfinished")
+      reconnections = number("reconnections")
+      gap = number("gap_ns")
+    }
+  }
+
+  private static func median(_ values: some Collection<Int>) -> Int {
+    values.isEmpty ? 0 : values.sorted()[values.count / 2]
+  }
+
+  @Test(arguments: DriverSetup.all)
+  func everyRequestEndsOnceAndNoByteIsWrong(setup: DriverSetup) throws {
+    let scratch = try ScratchFolder()
+    let control = CastorControl(socket: "\(scratch.path)/control.sock")
+    var description = GuestDescription()
+    description.disk = try scratch.file("disk.img", bytes: 64 << 20)
+    // Each fault and the time after it.
+    let step = 1.2
+    let seconds = 2 + Double(Fault.allCases.count) * step
+    description.services = [
+      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0",
+      "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=\(Int(seconds * 1000)) exit=on",
+    ]
+    description.extra = ["control=\(control.socket)"]
+    let guest = try description.start(on: .castor)
+    #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
+    Thread.sleep(forTimeInterval: 1)
+    var marks: [(fault: Fault, window: Int)] = []
+    for fault in Fault.allCases {
+      marks.append((fault, guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1))
+      for words in fault.begin { #expect(try control(words).code == 0, "\(fault)") }
+      Thread.sleep(forTimeInterval: 0.35)
+      for words in fault.end { #expect(try control(words).code == 0, "\(fault)") }
+      Thread.sleep(forTimeInterval: step - 0.35)
+    }
+    let run = guest.finish(seconds: seconds + 60)
+    let windows = run.records.filter { $0["report"] as? String == "exercise" }.map { Counts($0) }
+    let total = Counts(try #require(run.records.first { $0["report"] as? String == "exercise-end" }, "\(run.console)"))
+    #expect(total.wrong == 0 && total.unfinished == 0 && total.reconnections == 0, "\(run.console)")
+    #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
+    // What fails while a fault is there belongs to it: errors of the windows up to the next fault.
+    let before = Self.median(windows.prefix(marks.first?.window ?? 0).dropFirst().map(\.requests))
+    var lines = [
+      "\(setup): \(before * 10) requests/s before; fault, errors, longest time without a completion, speed after"
+    ]
+    for (index, mark) in marks.enumerated() {
+      let end = index + 1 < marks.count ? marks[index + 1].window : windows.count
+      let own = windows[min(mark.window, windows.count)..<min(max(mark.window, end), windows.count)]
+      let errors = own.reduce(0) { $0 + $1.errors }
+      #expect(mark.fault.errors.contains(errors), "\(mark.fault): \(errors) errors")
+      let after = Self.median(own.suffix(4).map(\.requests))
+      lines.append(
+        "  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(after * 100 / max(1, before)) %")
+      // The host is shared; a driver that stays slow is slower than this.
+      #expect(after * 3 > before, "\(mark.fault): \(after) requests in a window after \(before) before")
+    }
+    print(lines.joined(separator: "\n"))
+  }
+}
