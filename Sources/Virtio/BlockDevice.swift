@@ -158,8 +158,8 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
         capacitySectors = backend.geometry.byteCount / 512
         configuration.update([(0, capacitySectors)])
         context?.configurationChanged()
-        // What `drain` completed is shown to the driver by a pass, and nothing else may come to cause one.
-        context?.runPass()
+        // What `drain` completed is shown to the driver now: nothing else may come that would have it shown.
+        context?.publishAll()
       } catch {
         failure.withLock { $0 = error }
       }

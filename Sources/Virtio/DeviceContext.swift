@@ -212,7 +212,8 @@ public final class DeviceContext: @unchecked Sendable {
     }
   }
 
-  private func publishAll() {
+  /// Shows the driver what was completed since the last time, and interrupts where it wants that. Device thread only.
+  func publishAll() {
     for queue in queues {
       guard let ring = queue.ring else { continue }
       switch ring.publish() {
