@@ -123,4 +123,47 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     }
     print(lines.joined(separator: "\n"))
   }
+
+  /// Parts of a driver that end by force, in this order, while data flows.
+  static let victims: [(setup: DriverSetup, kill: [String])] = DriverSetup.all.flatMap { setup in
+    setup.mode == "solo"
+      ? [(setup, ["block"])]
+      : setup.mode == "twin"
+        ? [(setup, ["block.container"]), (setup, ["block"]), (setup, ["block", "block.container"])] : []
+  }
+
+  @Test(arguments: victims) func killedDriversAreStartedAgainAndDataFlowsOn(
+    victim: (setup: DriverSetup, kill: [String])
+  ) throws {
+    let (setup, kill) = victim
+    let scratch = try ScratchFolder()
+    var description = GuestDescription()
+    description.disk = try scratch.file("disk.img", bytes: 64 << 20)
+    description.services = [
+      "name=console,program=console",
+      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0,restart=on-failure",
+      "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4000 exit=on",
+    ]
+    let guest = try description.start(on: .castor)
+    #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
+    Thread.sleep(forTimeInterval: 0.7)
+    for name in kill {
+      guest.type("kill \(name)\r")
+      #expect(guest.waitFor("init: \(name): started again"), "\(guest.console)")
+    }
+    let run = guest.finish(seconds: 60)
+    let total = Counts(try #require(run.records.first { $0["report"] as? String == "exercise-end" }, "\(run.console)"))
+    #expect(total.wrong == 0 && total.unfinished == 0, "\(run.console)")
+    #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
+    // Who serves the clients takes their requests with it, and they connect again; of the container they notice a pause only.
+    let serverDies = kill.contains("block")
+    #expect(serverDies ? (1...8).contains(total.errors) && total.reconnections > 0 : total.errors == 0)
+    let windows = run.records.filter { $0["report"] as? String == "exercise" }.map { Counts($0) }
+    let before = Self.median(windows.dropFirst().prefix(5).map(\.requests))
+    let after = Self.median(windows.dropLast().suffix(8).map(\.requests))
+    print(
+      "\(setup), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then \(after * 100 / max(1, before)) %"
+    )
+    #expect(after * 3 > before, "\(run.console)")
+  }
 }

@@ -12,11 +12,8 @@ import Pollux
     do throws(SystemError) {
       guard let service = start.handle("service"), let events = start.handle("line-events") else { throw .notFound }
       let device = try ControlledDevice(start)
-      guard device.bringUp() else {
-        complain("no working block device at these registers")
-        Kernel.exit(2)
-      }
       if start.text("mode")?.equals("solo") ?? false {
+        guard device.bringUp() else { Kernel.exit(2) }
         Program.remark(Bytes("solo: control and data plane in one process"))
         let wake = try Notification.create()
         let plane = try SoloPlane(device, line: Notification(Handle(events)), wake: wake)

@@ -48,8 +48,11 @@ final class ControlledDevice: ControlPlane {
   private let dataEvents: Notification?
   private var message: Interrupt?
   private let isSolo: Bool
-  /// Reset, and not yet set up again.
-  private var isDown = false
+  var messageInterrupt: Handle? { message?.handle }
+  /// Not yet set up, or reset and not yet set up again.
+  private var isDown = true
+  /// What init keeps for this device, for the rings: the same for every container.
+  private let memory: MemoryObject
 
   private(set) var state = DeviceState()
   private(set) var queueMemory: MemoryObject?
@@ -64,7 +67,10 @@ final class ControlledDevice: ControlPlane {
   private static let wantedTransfer: UInt64 = 1 << 20
 
   init(_ start: StartBlock) throws(SystemError) {
-    guard let page = start.handle("registers") else { throw .notFound }
+    guard let page = start.handle("registers"), let memory = start.handle("memory") else { throw .notFound }
+    self.memory = MemoryObject(Handle(memory))
+    // Another container's generations are others.
+    state.generation = Clock.now
     let mapping = try MemoryObject(Handle(page)).map([.read, .write])
     registers = DeviceRegisters(unsafeBase: mapping.address + (start.number("registers-offset") ?? 0))
     isSolo = start.text("mode")?.equals("solo") ?? false
@@ -82,7 +88,7 @@ final class ControlledDevice: ControlPlane {
   /// Resets the device and sets it up anew, with empty rings. False: it does not work; the state says lost.
   func bringUp() -> Bool {
     if setUp() { return true }
-    if state.generation > 0 { ContainerProgram.complain("the device did not come back") }
+    ContainerProgram.complain("no working block device at these registers")
     return false
   }
 
@@ -193,8 +199,10 @@ final class ControlledDevice: ControlPlane {
     if queueMemory == nil {
       // For the largest queue, so that a device that comes back with another size finds room.
       guard let largest = BlockQueueLayout(size: Self.largestQueue, dataSegments: 32) else { throw .badArgument }
-      (queueMemory, queueRing) = try Self.memory(largest.byteCount)
-      (completionMemory, completionRing) = try Self.memory(largest.completionByteCount)
+      let split = (UInt64(largest.byteCount) + AddressSpace.pageSize - 1) & ~(AddressSpace.pageSize - 1)
+      let rest = (UInt64(largest.completionByteCount) + AddressSpace.pageSize - 1) & ~(AddressSpace.pageSize - 1)
+      (queueMemory, queueRing) = try part(0, split)
+      (completionMemory, completionRing) = try part(split, rest)
     }
     guard let ring = queueRing, let completions = completionRing, layout.byteCount <= ring.byteCount,
       layout.completionByteCount <= completions.byteCount
@@ -216,8 +224,8 @@ final class ControlledDevice: ControlPlane {
     registers.store(1, at: Register.queueReady)
   }
 
-  private static func memory(_ size: Int) throws(SystemError) -> (MemoryObject?, RingMemory?) {
-    let memory = try MemoryObject.create(UInt64(size))
+  private func part(_ offset: UInt64, _ size: UInt64) throws(SystemError) -> (MemoryObject?, RingMemory?) {
+    let memory = try memory.slice(offset, size)
     let mapping = try memory.map([.read, .write])
     let ring = RingMemory(
       unsafeBase: mapping.base, byteCount: mapping.size, physical: try memory.physicalAddress())

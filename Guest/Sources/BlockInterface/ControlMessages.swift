@@ -7,12 +7,17 @@
 //   synchronise  (1, generation)  → state
 //   failed       (2, generation)  → state, after the container has reset and set up the device again
 //   completions  (3)              → state, with the completion memory: used ring and status bytes
+//   interrupt    (4)              → state, with the device's message interrupt, where it has one; the twin holds it, so that
+//                                   completions come while the container is away, and gives it back before it synchronises
 //
 // State, words of the reply: 0 status (0 working, 1 lost), 1 sectors, 2 block size | abilities << 32, 3 queue size | data
 // segments << 16 | segment limit << 32, 4 negotiated features, 5 guest-physical address of the queue memory, 6 generation, 7 guest-physical
 // address of the completion memory.
-// The generation grows whenever the device has been set up anew: then all rings are empty, and the twin submits again
-// what was in flight.
+// The generation is another whenever the device has been set up anew, by this container or one that came after it: then all rings are
+// empty, and the twin submits again what was in flight. Rings are at the same place as before.
+//
+// A container sets the device up when the twin calls, not before: then the twin waits, and touches no ring meanwhile. A container
+// that is started again signals the twin, and until the twin's call data flows as before.
 
 /// Word 0 of a call to the container.
 public enum ControlCall: UInt64, Sendable {
@@ -20,6 +25,7 @@ public enum ControlCall: UInt64, Sendable {
   case synchronise = 1
   case failed = 2
   case completions = 3
+  case interrupt = 4
 }
 
 /// Bits of the twin's notification.

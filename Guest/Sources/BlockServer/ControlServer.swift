@@ -10,6 +10,8 @@ public protocol ControlPlane: AnyObject {
   /// bytes.
   var queueMemory: MemoryObject? { get }
   var completionMemory: MemoryObject? { get }
+  /// The device's message interrupt, where it has one.
+  var messageInterrupt: Handle? { get }
 
   /// An interrupt that says that the configuration has changed. True: something that the data plane must know has changed.
   func takeConfigurationInterrupt() -> Bool
@@ -36,15 +38,18 @@ public struct ControlServer<Plane: ControlPlane> {
 
   public mutating func run() throws(SystemError) -> Never {
     var message = Message()
+    // A twin that is there already, because this container comes after another, synchronises, and so the device is set up.
+    device.signalTwin()
     while true {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
         if bits & Self.twinEnded != 0 {
           device.stop()
-          continue
+          // Another twin may have come in between.
+          device.signalTwin()
         }
-        if device.takeConfigurationInterrupt() { device.signalTwin() }
+        if bits & 1 != 0, device.takeConfigurationInterrupt() { device.signalTwin() }
       case .call:
         answer(&message)
       }
@@ -58,10 +63,12 @@ public struct ControlServer<Plane: ControlPlane> {
     message = Message()
     switch call {
     case .attach:
+      device.bringUpIfDown()
       if let memory = device.queueMemory { message.pass(memory.handle, [.read, .write]) }
     case .completions:
       // The twin may show it to its clients, so the right to grant goes along.
       if let memory = device.completionMemory { message.pass(memory.handle, [.read, .write, .grant]) }
+    case .interrupt: if let interrupt = device.messageInterrupt { message.pass(interrupt, [.manage]) }
     case .synchronise: device.bringUpIfDown()
     case .failed:
       device.bringUpIfDown()

@@ -16,6 +16,8 @@ final class TwinPlane: BlockPlane {
   private let work: RingMemory
   private let completions: RingMemory
   private let completionObject: MemoryObject
+  /// The device's message interrupt, held so that it works while the container is away.
+  private var message: Handle?
 
   /// Containers offer no more data segments a request than this.
   private static let mostSegments = 32
@@ -64,6 +66,13 @@ final class TwinPlane: BlockPlane {
     self.polls = polls
     // Longer than a disk takes for a request; then the processor is better used by others.
     pollTicks = polls ? Clock.ticks(microseconds: 5000) : 0
+    takeInterrupt()
+  }
+
+  private func takeInterrupt() {
+    var call = Message(ControlCall.interrupt.rawValue)
+    do throws(SystemError) { try control.call(&call) } catch { return }
+    message = call.received
   }
 
   var geometry: BlockGeometry { state.geometry }
@@ -128,13 +137,17 @@ final class TwinPlane: BlockPlane {
 
   /// Fetches the state from the container; a new generation means that the rings are empty and all is to be sent again.
   private func synchronise(_ call: ControlCall) {
-    var message = Message(call.rawValue, state.generation)
-    do throws(SystemError) { try control.call(&message) } catch {
+    // The end of an interrupt masks its entry of the device's table, and the container may be about to fill that anew.
+    message?.close()
+    message = nil
+    var request = Message(call.rawValue, state.generation)
+    do throws(SystemError) { try control.call(&request) } catch {
       // The container is gone: the data plane goes on as long as the device does.
       if call == .failed { lose() }
       return
     }
-    let next = DeviceState { message[$0] }
+    takeInterrupt()
+    let next = DeviceState { request[$0] }
     if next.isLost {
       lose()
       return

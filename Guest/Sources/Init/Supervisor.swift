@@ -11,8 +11,10 @@ final class Service {
   var placement = Placement()
   /// Where clients call; with the rights to call and to grant only.
   var endpoint: Endpoint
-  /// How it is started again; nil for the parts of a driver, which start together.
+  /// How it is started again.
   var entry: CompositionEntry?
+  /// The driver that it is a part of.
+  var driver: BlockDriver?
   /// What it has published for calls by thread migration, with the right to connect.
   var published: Handle?
   var process: Process?
@@ -31,7 +33,7 @@ final class Service {
 }
 
 final class Supervisor {
-  private let machine: Machine
+  let machine: Machine
   private let placer: Placer
   private var services: [Service] = []
   private let registry: Endpoint
@@ -66,9 +68,9 @@ final class Supervisor {
     for entry in machine.composition.entries { start(entry) }
   }
 
-  private func report(_ name: Bytes, _ what: StaticString, _ detail: StaticString) { report(name, what, Bytes(detail)) }
+  func report(_ name: Bytes, _ what: StaticString, _ detail: StaticString) { report(name, what, Bytes(detail)) }
 
-  private func report(_ name: Bytes, _ what: StaticString, _ detail: Bytes) {
+  func report(_ name: Bytes, _ what: StaticString, _ detail: Bytes) {
     var line = Text("init: ")
     line.add(name)
     line.add(": ")
@@ -77,11 +79,6 @@ final class Supervisor {
     line.add("\n")
     line.print()
     line.log()
-  }
-
-  /// A control plane of a block device: Pollux's own, or the container of Linux's drivers.
-  static func isBlockContainer(_ program: Bytes) -> Bool {
-    program.equals("block-container") || program.equals("linux-container")
   }
 
   private func start(_ entry: CompositionEntry) {
@@ -104,7 +101,7 @@ final class Supervisor {
   }
 
   /// A record for the service, and a handle on its endpoint with the right to receive, for the process that serves it.
-  private func register(
+  func register(
     _ name: Bytes, _ program: Bytes, _ mode: Bytes
   ) throws(LoadError) -> (service: Service, receiver: Handle) {
     guard services.count < Self.maximumServices else { throw .kernel(.tableFull) }
@@ -117,7 +114,7 @@ final class Supervisor {
     } catch { throw .kernel(error) }
   }
 
-  private func load(_ service: Service) throws(LoadError) -> LoadedProgram {
+  func load(_ service: Service) throws(LoadError) -> LoadedProgram {
     let asked = machine.composition.entry(service.name)?.isolationClass ?? Bytes("ic2")
     let (placement, program) = try placer.load(service.program, named: service.name, asked: asked)
     service.placement = placement
@@ -128,7 +125,7 @@ final class Supervisor {
   }
 
   /// What every program gets: its texts, and the registry under a badge that names it (index + 1).
-  private func commonStart(
+  func commonStart(
     _ service: Service, _ entry: CompositionEntry, _ process: Process
   ) throws(SystemError) -> StartBlockBuilder {
     var block = StartBlockBuilder()
@@ -146,7 +143,7 @@ final class Supervisor {
     return block
   }
 
-  private func launch(
+  func launch(
     _ service: Service, _ program: LoadedProgram, _ block: StartBlockBuilder, priority: UInt64
   ) throws(SystemError) {
     let index = services.firstIndex { $0 === service } ?? 0
@@ -196,7 +193,7 @@ final class Supervisor {
   }
 
   /// The boot archive, to look into.
-  private func addArchive(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
+  func addArchive(to block: inout StartBlockBuilder, _ process: Process) throws(SystemError) {
     _ = block.add(
       "archive", handle: try process.grant(Handle(InitialHandle.archive), [.read]))
     _ = block.add("archive-size", number: Kernel.info(KernelInfo.archiveSize))
@@ -206,6 +203,10 @@ final class Supervisor {
   private func restart(_ service: Service) throws(LoadError) {
     guard let entry = service.entry, service.process == nil else { throw .kernel(.exists) }
     do throws(SystemError) {
+      if let driver = service.driver {
+        try restart(service, of: driver)
+        return
+      }
       let receiver = try Endpoint.create().handle
       service.remark = Message()
       service.endpoint.handle.close()
@@ -216,100 +217,6 @@ final class Supervisor {
         throw .notFound
       }
     } catch { throw .kernel(error) }
-  }
-
-  // MARK: Block driver: container and twin
-
-  /// Starts the container, and unless the mode is `solo` the twin, which then serves the clients. Each gets the device
-  /// pages of its own plane only; on a machine without separate pages both get the register page, and the twin says so.
-  private func startBlockDriver(_ entry: CompositionEntry) throws(LoadError) {
-    guard let device = machine.device(entry.device, type: 2) else {
-      report(entry.name, "no such device: ", "not started")
-      return
-    }
-    let isSolo = entry.mode.equals("solo")
-    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes("block-twin"), entry.mode)
-    do throws(SystemError) {
-      let registers = try MemoryObject.physical(
-        root: machine.root, address: device.registers & ~0xfff, size: AddressSpace.pageSize, flags: .device)
-      let lineEvents = try Notification.create()
-      let dataEvents = try Notification.create()
-      // The line tells of configuration changes; without message interrupts it also tells of completions, and then the
-      // twin takes it and passes the changes on.
-      let line = try Interrupt.line(
-        root: machine.root, pin: device.interrupt, flags: [],
-        notification: isSolo || device.isSplit ? lineEvents : dataEvents, bits: 1)
-      let plane = BlockDriverObjects(
-        device: device, registers: registers.handle, lineEvents: lineEvents, line: line, dataEvents: dataEvents)
-      if isSolo {
-        try startContainer(service, entry, plane, receiver: receiver)
-      } else {
-        try startTwin(service, entry, plane, receiver: receiver)
-      }
-    } catch { throw .kernel(error) }
-  }
-
-  private func startContainer(
-    _ service: Service, _ entry: CompositionEntry, _ objects: BlockDriverObjects, receiver: Handle
-  ) throws(SystemError) {
-    let program = try loadOrFail(service)
-    let process = program.process
-    var block = try commonStart(service, entry, process)
-    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
-    receiver.close()
-    _ = block.add("registers", handle: try process.grant(objects.registers, [.read, .write]))
-    _ = block.add("registers-offset", number: objects.device.registers & 0xfff)
-    _ = block.add("line-events", handle: try process.grant(objects.lineEvents.handle, [.wait, .signal]))
-    _ = block.add("line", handle: try process.grant(objects.line.handle, [.manage]))
-    _ = block.add("data-events", handle: try process.grant(objects.dataEvents.handle, [.signal]))
-    if objects.device.isSplit {
-      let messages = try MemoryObject.physical(
-        root: machine.root, address: objects.device.messages, size: AddressSpace.pageSize,
-        flags: [.device, .messageTable])
-      _ = block.add("messages", handle: try process.grant(messages.handle, [.read, .write]))
-    }
-    if entry.program.equals("linux-container") { try addArchive(to: &block, process) }
-    try launch(service, program, block, priority: 13)
-  }
-
-  private func startTwin(
-    _ service: Service, _ entry: CompositionEntry, _ objects: BlockDriverObjects, receiver: Handle
-  ) throws(SystemError) {
-    let control: (service: Service, receiver: Handle)
-    do throws(LoadError) {
-      control = try register(Bytes("block.container"), entry.program, entry.mode)
-    } catch { throw .tableFull }
-    let program = try loadOrFail(service)
-    let process = program.process
-    var block = try commonStart(service, entry, process)
-    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
-    receiver.close()
-    _ = block.add("control", handle: try process.grant(control.service.endpoint.handle, [.call]))
-    _ = block.add("data-events", handle: try process.grant(objects.dataEvents.handle, [.wait, .signal]))
-    if objects.device.isSplit {
-      let doorbell = try MemoryObject.physical(
-        root: machine.root, address: objects.device.doorbells, size: AddressSpace.pageSize, flags: .device)
-      _ = block.add("doorbell", handle: try process.grant(doorbell.handle, [.read, .write]))
-    } else {
-      _ = block.add("line", handle: try process.grant(objects.line.handle, [.manage]))
-      _ = block.add("registers", handle: try process.grant(objects.registers, [.read, .write]))
-      _ = block.add("registers-offset", number: objects.device.registers & 0xfff)
-      _ = block.add("line-events", handle: try process.grant(objects.lineEvents.handle, [.signal]))
-    }
-    // Bit 1: the container stops the device, which would go on writing into the memory of the twin's clients.
-    service.mourner = (objects.lineEvents, 2)
-    try startContainer(control.service, entry, objects, receiver: control.receiver)
-    try launch(service, program, block, priority: 12)
-  }
-
-  private func loadOrFail(_ service: Service) throws(SystemError) -> LoadedProgram {
-    do throws(LoadError) { return try load(service) } catch {
-      switch error {
-      case .kernel(let reason): throw reason
-      case .noSuchProgram: throw .notFound
-      case .badImage: throw .badArgument
-      }
-    }
   }
 
   // MARK: The registry
@@ -366,8 +273,12 @@ final class Supervisor {
   private func restartIfAsked(_ service: Service, didFail: Bool) {
     guard let entry = service.entry,
       entry.restart.equals("always") || (didFail && entry.restart.equals("on-failure"))
-    else { return }
+    else {
+      service.driver?.staysWithout(service)
+      return
+    }
     guard service.restarts.allowsAnother(at: Clock.now) else {
+      service.driver?.staysWithout(service)
       return report(service.name, "stays down: ", "it has ended too often")
     }
     do throws(LoadError) {
@@ -522,14 +433,4 @@ final class Supervisor {
     for index in text.indices { copy.storeBytes(of: text[index], toByteOffset: index, as: UInt8.self) }
     return Bytes(unsafeBase: UnsafeRawPointer(copy), count: text.count)
   }
-}
-
-/// Kernel objects of one block device that its driver processes share out.
-struct BlockDriverObjects {
-  let device: VirtioDevice
-  let registers: Handle
-  let lineEvents: Notification
-  let line: Interrupt
-  /// Signalled by the device's message (bit 0) and by the container when the state has changed (bit 1).
-  let dataEvents: Notification
 }

@@ -273,7 +273,18 @@ import Synchronization
     let notification = must(.notificationCreate)
     let bound = raw(.endpointBind, endpoint, notification)
     checks.expect("a notification can be bound", bound == 0)
-    checks.expect("but one only", .exists, raw(.endpointBind, endpoint, notification))
+    checks.expect("the same again changes nothing", raw(.endpointBind, endpoint, notification) == 0)
+    let other = must(.endpointCreate)
+    checks.expect("but to one only", .exists, raw(.endpointBind, other, notification))
+    let another = must(.notificationCreate)
+    checks.expect("and one only", .exists, raw(.endpointBind, endpoint, another))
+    // As when a server has gone whose clients still hold the endpoint.
+    let closing = must(.endpointCreate)
+    let kept = must(.handleDuplicate, closing, UInt64(Rights.call.rawValue), 0)
+    _ = must(.endpointBind, closing, another)
+    _ = must(.handleClose, closing)
+    checks.expect("free again when nobody receives any more", raw(.endpointBind, other, another) == 0)
+    for handle in [kept, other, another] { _ = must(.handleClose, handle) }
     try? Thread.start(priority: 10) {
       var message = pollux_message()
       message.target = endpoint

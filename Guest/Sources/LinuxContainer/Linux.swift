@@ -15,7 +15,6 @@ final class Linux {
   private let events: Notification
   /// The number under which Linux knows the device's interrupt.
   static let interruptNumber: Int32 = 1
-  private static let memorySize: UInt64 = 4 << 20
   private static let pageStructSize: UInt64 = 64
 
   private(set) var interrupts: UInt64 = 0
@@ -23,19 +22,21 @@ final class Linux {
   let memory: MemoryObject
   let physical: UInt64
 
-  init(_ modules: LoadedModules, events: Notification) throws(SystemError) {
+  /// `memory` is what init keeps for the device: a driver of the next container gets its rings at the same addresses.
+  init(_ modules: LoadedModules, events: Notification, memory: MemoryObject) throws(SystemError) {
     entries = modules.entries
     self.events = events
-    memory = try MemoryObject.create(Self.memorySize)
+    self.memory = memory
+    let memorySize = try memory.size()
     physical = try memory.physicalAddress()
     let mapping = try memory.map([.read, .write])
-    let pages = try MemoryObject.create(Self.memorySize / AddressSpace.pageSize * Self.pageStructSize)
+    let pages = try MemoryObject.create(memorySize / AddressSpace.pageSize * Self.pageStructSize)
     let structs = try pages.map([.read, .write])
     // Both stay for the life of the process, and so does the description of them, which Linux's side keeps.
     host = UnsafeMutablePointer<container_host>.allocate(capacity: 1)
     var description = container_host()
     description.memory = mapping.base
-    description.memory_size = UInt(Self.memorySize)
+    description.memory_size = UInt(memorySize)
     description.memory_physical = UInt(physical)
     description.page_structs = structs.base
     container_set_callbacks(&description)

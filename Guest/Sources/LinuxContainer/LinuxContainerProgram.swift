@@ -20,37 +20,45 @@ import Pollux
     let start = Program.start
     guard let service = start.handle("service"), let events = start.handle("line-events"),
       let page = start.handle("registers"), let archive = start.handle("archive"),
-      let archiveSize = start.number("archive-size")
+      let archiveSize = start.number("archive-size"), let memory = start.handle("memory")
     else { throw .kernel(.notFound) }
     let notification = Notification(Handle(events))
     let registers: UnsafeMutableRawPointer
     let files: TapeArchive
     let linux: Linux
-    var modules: LoadedModules
+    let control: VirtioRegisters
     do throws(SystemError) {
       registers = try MemoryObject(Handle(page)).map([.read, .write]).base + Int(start.number("registers-offset") ?? 0)
+      control = VirtioRegisters(unsafeBase: registers)
       let mapping = try MemoryObject(Handle(archive)).map(.read)
       files = TapeArchive(
         Bytes(unsafeBase: UnsafeRawPointer(mapping.base), count: Int(min(archiveSize, UInt64(mapping.size)))))
     } catch { throw .kernel(error) }
-    modules = try LoadedModules(files)
-    do throws(SystemError) { linux = try Linux(modules, events: notification) } catch { throw .kernel(error) }
-    try modules.insert(Name("virtio_mmio"))
-    guard linux.addDevice("virtio-mmio", registers: registers, physical: 0, size: 0x200) else {
-      throw .kernel(.notFound)
-    }
-    try modules.insert(Name("virtio_blk"))
-    linux.runWork()
-    try linux.connect(modules)
-    let control = VirtioRegisters(unsafeBase: registers)
+    let modules = try LoadedModules(files)
     do throws(SystemError) {
-      if start.text("mode")?.equals("solo") ?? false {
-        guard let plane = LinuxPlane(linux, control) else { throw .notFound }
-        Program.remark(Bytes("solo: Linux's virtio_blk"))
-        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+      linux = try Linux(modules, events: notification, memory: MemoryObject(Handle(memory)))
+    } catch { throw .kernel(error) }
+    func probe() throws(LoadFailure) {
+      var modules = modules
+      try modules.insert(Name("virtio_mmio"))
+      guard linux.addDevice("virtio-mmio", registers: registers, physical: 0, size: 0x200) else {
+        throw .kernel(.notFound)
       }
-      guard let plane = LinuxControl(linux, control, start) else { throw .notFound }
-      Program.remark(Bytes("control plane: Linux's virtio_blk"))
+      try modules.insert(Name("virtio_blk"))
+      linux.runWork()
+      try linux.connect(modules)
+    }
+    if start.text("mode")?.equals("solo") ?? false {
+      try probe()
+      guard let plane = LinuxPlane(linux, control) else { throw .kernel(.notFound) }
+      Program.remark(Bytes("solo: Linux's virtio_blk"))
+      do throws(SystemError) {
+        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+      } catch { throw .kernel(error) }
+    }
+    Program.remark(Bytes("control plane: Linux's virtio_blk"))
+    let plane = LinuxControl(linux, control, start, probe: probe)
+    do throws(SystemError) {
       try Endpoint(Handle(service)).bind(notification)
       var server = ControlServer(device: plane, endpoint: Handle(service))
       try server.run()
@@ -65,7 +73,7 @@ import Pollux
     line.log()
   }
 
-  private static func report(_ failure: LoadFailure) {
+  static func report(_ failure: LoadFailure) {
     var line = Text("linux-container: ")
     switch failure {
     case .module(let error): line.add(error.line)

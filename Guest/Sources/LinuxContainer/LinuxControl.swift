@@ -12,8 +12,11 @@ final class LinuxControl: ControlPlane {
   private let messages: Handle?
   private let dataEvents: Notification?
   private var message: Interrupt?
-  /// Reset, and not yet set up again.
-  private var isDown = false
+  /// Has the modules loaded and the device probed.
+  private let probe: () throws(LoadFailure) -> Void
+  private var isProbed = false
+  /// Not yet set up, or reset and not yet set up again.
+  private var isDown = true
 
   private(set) var state = DeviceState()
   private(set) var queueMemory: MemoryObject?
@@ -24,14 +27,20 @@ final class LinuxControl: ControlPlane {
   private static let wantedTransfer: UInt64 = 1 << 20
   private static let pageSize = AddressSpace.pageSize
 
-  /// Nil: no driver brought a disk whose queue a twin could use.
-  init?(_ linux: Linux, _ registers: VirtioRegisters, _ start: StartBlock) {
+  /// `probe` is called when the twin wants the device for the first time.
+  init(
+    _ linux: Linux, _ registers: VirtioRegisters, _ start: StartBlock, probe: @escaping () throws(LoadFailure) -> Void
+  ) {
     self.linux = linux
     self.registers = registers
+    self.probe = probe
     messages = start.handle("messages").map { Handle($0) }
     dataEvents = start.handle("data-events").map { Notification(Handle($0)) }
-    guard handOver() else { return nil }
+    // Another container's generations are others.
+    state.generation = Clock.now
   }
+
+  var messageInterrupt: Handle? { message?.handle }
 
   /// Takes down what the driver has set up, for the twin.
   private func handOver() -> Bool {
@@ -79,6 +88,7 @@ final class LinuxControl: ControlPlane {
   }
 
   func takeConfigurationInterrupt() -> Bool {
+    guard isProbed else { return false }
     let before = state.geometry
     if messages != nil {
       linux.handleInterrupt()
@@ -113,13 +123,23 @@ final class LinuxControl: ControlPlane {
 
   private func comeBack() -> Bool {
     isDown = false
-    if linux.resume(), handOver() { return true }
+    if isProbed {
+      if linux.resume(), handOver() { return true }
+    } else {
+      do throws(LoadFailure) { try probe() } catch {
+        LinuxContainerProgram.report(error)
+        return false
+      }
+      isProbed = true
+      if handOver() { return true }
+    }
     state.isLost = true
     LinuxContainerProgram.complain("the device did not come back")
     return false
   }
 
   func stop() {
+    guard isProbed else { return }
     stopDevice()
     LinuxContainerProgram.complain("the twin has ended; the device is stopped")
   }

@@ -123,7 +123,8 @@ public enum SystemCall: UInt64, Sendable {
 
   /// `()` → endpoint handle.
   case endpointCreate = 40
-  /// `(endpoint, notification)` → 0. From now on `replyReceive` on the endpoint takes this notification's bits too.
+  /// `(endpoint, notification)` → 0. From now on `replyReceive` on the endpoint takes this notification's bits too, until nobody can receive
+  /// there any more. Each can be bound to one other; the same pair again changes nothing.
   case endpointBind = 41
   /// `()` → notification handle.
   case notificationCreate = 42

@@ -13,6 +13,8 @@ extension Call {
   func endpointBind() throws(SystemError) -> Int64 {
     let endpoint: Reference<Endpoint> = try object(first, .endpoint, .receive)
     let notification: Reference<Notification> = try object(second, .notification, .wait)
+    // A server that comes after another may be given both, bound already.
+    if notification.pointee.endpoint == endpoint { return 0 }
     guard endpoint.pointee.notification == nil, notification.pointee.endpoint == nil else { throw .exists }
     endpoint.pointee.notification = notification
     notification.pointee.endpoint = endpoint

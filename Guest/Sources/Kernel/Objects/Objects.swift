@@ -120,13 +120,19 @@ enum Objects {
   private static func close(_ endpoint: Reference<Endpoint>) {
     while let caller = endpoint.pointee.callers.popFirst() { fail(caller, .peerClosed) }
     while let receiver = endpoint.pointee.waiting.popFirst() { fail(receiver, .badHandle) }
+    unbind(endpoint)
+  }
+
+  /// The notification is free for another endpoint.
+  private static func unbind(_ endpoint: Reference<Endpoint>) {
+    guard let notification = endpoint.pointee.notification else { return }
+    endpoint.pointee.notification = nil
+    notification.pointee.endpoint = nil
+    release(notification: notification)
   }
 
   private static func destroy(_ endpoint: Reference<Endpoint>) {
-    if let notification = endpoint.pointee.notification {
-      notification.pointee.endpoint = nil
-      release(notification: notification)
-    }
+    unbind(endpoint)
     kernel.pointee.heap.destroy(endpoint)
   }
 

@@ -1,0 +1,161 @@
+// A block driver: its container, and unless the mode is `solo` its twin. Each gets the device pages of its own plane only, and each can
+// be started again without the other.
+
+import Pollux
+
+/// Kernel objects of one block device, which outlive the processes that they are shared out to.
+final class BlockDriver {
+  let entry: CompositionEntry
+  let device: VirtioDevice
+  let registers: Handle
+  let lineEvents: Notification
+  let line: Interrupt
+  /// Signalled by the device's message (bit 0) and by the container when the state has changed (bit 1).
+  let dataEvents: Notification
+  /// What the container's device reads and writes. A container that is started again makes its rings at the same addresses, so that those
+  /// who have been shown them see the new ones.
+  let memory: MemoryObject
+  /// Where the twin calls the container; the receiver is kept for the next container, so that the twin waits for that one.
+  var control: (service: Service, receiver: Handle)?
+
+  private static let memorySize: UInt64 = 4 << 20
+
+  init(_ entry: CompositionEntry, _ device: VirtioDevice, root: Handle) throws(SystemError) {
+    self.entry = entry
+    self.device = device
+    registers = try MemoryObject.physical(
+      root: root, address: device.registers & ~0xfff, size: AddressSpace.pageSize, flags: .device
+    ).handle
+    lineEvents = try Notification.create()
+    dataEvents = try Notification.create()
+    // The line tells of configuration changes; without message interrupts it also tells of completions, and then the
+    // twin takes it and passes the changes on.
+    line = try Interrupt.line(
+      root: root, pin: device.interrupt, flags: [],
+      notification: entry.mode.equals("solo") || device.isSplit ? lineEvents : dataEvents, bits: 1)
+    memory = try MemoryObject.create(Self.memorySize)
+  }
+
+  var isSolo: Bool { entry.mode.equals("solo") }
+
+  /// `service` has ended and is not started again: nobody waits for a container then.
+  func staysWithout(_ service: Service) {
+    guard let control, control.service === service else { return }
+    control.receiver.close()
+    self.control = nil
+  }
+}
+
+extension Supervisor {
+  /// Whether a program is the control plane of a block device: Pollux's own, or the container of Linux's drivers.
+  static func isBlockContainer(_ program: Bytes) -> Bool {
+    program.equals("block-container") || program.equals("linux-container")
+  }
+
+  /// Starts the container, and unless the mode is `solo` the twin, which then serves the clients. On a machine without separate pages both
+  /// get the register page, and the twin says so.
+  func startBlockDriver(_ entry: CompositionEntry) throws(LoadError) {
+    guard let device = machine.device(entry.device, type: 2) else {
+      report(entry.name, "no such device: ", "not started")
+      return
+    }
+    let isSolo = entry.mode.equals("solo")
+    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes("block-twin"), entry.mode)
+    do throws(SystemError) {
+      let driver = try BlockDriver(entry, device, root: machine.root)
+      service.driver = driver
+      service.entry = entry
+      if isSolo {
+        try startContainer(service, driver, receiver)
+      } else {
+        let control: (service: Service, receiver: Handle)
+        do throws(LoadError) { control = try register(Bytes("block.container"), entry.program, entry.mode) } catch {
+          throw .tableFull
+        }
+        control.service.driver = driver
+        control.service.entry = entry
+        driver.control = control
+        // Bit 1: the container stops the device, which would go on writing into the memory of the twin's clients.
+        service.mourner = (driver.lineEvents, 2)
+        try startContainer(control.service, driver, control.receiver)
+        try startTwin(service, driver, receiver)
+      }
+      receiver.close()
+    } catch { throw .kernel(error) }
+  }
+
+  /// Starts a part of a driver again. The twin's clients have to connect anew, as those of a solo driver; the twin itself waits for its
+  /// container.
+  func restart(_ service: Service, of driver: BlockDriver) throws(SystemError) {
+    service.remark = Message()
+    if let control = driver.control, control.service === service {
+      try startContainer(service, driver, control.receiver)
+      return
+    }
+    // A container that has gone for good takes its twin's part with it.
+    guard driver.isSolo || driver.control != nil else { throw .peerClosed }
+    let receiver = try Endpoint.create().handle
+    service.endpoint.handle.close()
+    service.endpoint = Endpoint(try receiver.duplicate([.call, .grant]))
+    if driver.isSolo {
+      try startContainer(service, driver, receiver)
+    } else {
+      try startTwin(service, driver, receiver)
+    }
+    receiver.close()
+  }
+
+  private func startContainer(_ service: Service, _ driver: BlockDriver, _ receiver: Handle) throws(SystemError) {
+    let program = try loadOrFail(service)
+    let process = program.process
+    var block = try commonStart(service, driver.entry, process)
+    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
+    _ = block.add("registers", handle: try process.grant(driver.registers, [.read, .write]))
+    _ = block.add("registers-offset", number: driver.device.registers & 0xfff)
+    _ = block.add("line-events", handle: try process.grant(driver.lineEvents.handle, [.wait, .signal]))
+    _ = block.add("line", handle: try process.grant(driver.line.handle, [.manage]))
+    _ = block.add("data-events", handle: try process.grant(driver.dataEvents.handle, [.signal]))
+    _ = block.add("memory", handle: try process.grant(driver.memory.handle, [.read, .write, .physical, .grant]))
+    if driver.device.isSplit {
+      let messages = try MemoryObject.physical(
+        root: machine.root, address: driver.device.messages, size: AddressSpace.pageSize,
+        flags: [.device, .messageTable])
+      _ = block.add("messages", handle: try process.grant(messages.handle, [.read, .write]))
+      messages.handle.close()
+    }
+    if driver.entry.program.equals("linux-container") { try addArchive(to: &block, process) }
+    try launch(service, program, block, priority: 13)
+  }
+
+  private func startTwin(_ service: Service, _ driver: BlockDriver, _ receiver: Handle) throws(SystemError) {
+    guard let control = driver.control else { throw .peerClosed }
+    let program = try loadOrFail(service)
+    let process = program.process
+    var block = try commonStart(service, driver.entry, process)
+    _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
+    _ = block.add("control", handle: try process.grant(control.service.endpoint.handle, [.call]))
+    _ = block.add("data-events", handle: try process.grant(driver.dataEvents.handle, [.wait, .signal]))
+    if driver.device.isSplit {
+      let doorbell = try MemoryObject.physical(
+        root: machine.root, address: driver.device.doorbells, size: AddressSpace.pageSize, flags: .device)
+      _ = block.add("doorbell", handle: try process.grant(doorbell.handle, [.read, .write]))
+      doorbell.handle.close()
+    } else {
+      _ = block.add("line", handle: try process.grant(driver.line.handle, [.manage]))
+      _ = block.add("registers", handle: try process.grant(driver.registers, [.read, .write]))
+      _ = block.add("registers-offset", number: driver.device.registers & 0xfff)
+      _ = block.add("line-events", handle: try process.grant(driver.lineEvents.handle, [.signal]))
+    }
+    try launch(service, program, block, priority: 12)
+  }
+
+  private func loadOrFail(_ service: Service) throws(SystemError) -> LoadedProgram {
+    do throws(LoadError) { return try load(service) } catch {
+      switch error {
+      case .kernel(let reason): throw reason
+      case .noSuchProgram: throw .notFound
+      case .badImage: throw .badArgument
+      }
+    }
+  }
+}
