@@ -3,10 +3,13 @@
 # Usage: Tests/run-tests.sh SWIFT
 set -eu
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
 status=$(mktemp)
 trap 'rm -f "$log" "$status"' EXIT
-{ "$1" test --skip-build 2>&1; echo $? >"$status"; } | tee "$log"
+{
+    code=0
+    "$1" test --skip-build 2>&1 || code=$?
+    echo "$code" >"$status"
+} | tee "$log"
 code=$(cat "$status")
 if [ "$code" -ne 0 ]; then
     echo "What failed:" >&2

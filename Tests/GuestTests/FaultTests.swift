@@ -81,7 +81,8 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
     // Each fault and the time after it.
     let step = 1.2
-    let seconds = 2 + Double(Fault.allCases.count) * step
+    // At the end, time for the last fault's recovery on a machine with other work.
+    let seconds = 2 + Double(Fault.allCases.count) * step + 5
     description.services = [
       "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=\(Int(seconds * 1000)) exit=on",
@@ -106,20 +107,20 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     // What fails while a fault is there belongs to it: errors of the windows up to the next fault.
     let before = Self.median(windows.prefix(marks.first?.window ?? 0).dropFirst().map(\.requests))
     var lines = [
-      "\(setup): \(before * 10) requests/s before; fault, errors, longest time without a completion, speed after"
+      "\(setup): \(before * 10) requests/s before; fault, errors, longest time without a completion, 95 % of the speed again after"
     ]
     for (index, mark) in marks.enumerated() {
       let end = index + 1 < marks.count ? marks[index + 1].window : windows.count
       let own = windows[min(mark.window, windows.count)..<min(max(mark.window, end), windows.count)]
       let errors = own.reduce(0) { $0 + $1.errors }
       #expect(mark.fault.errors.contains(errors), "\(mark.fault): \(errors) errors")
-      let after = Self.median(own.suffix(4).map(\.requests))
-      lines.append(
-        "  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(after * 100 / max(1, before)) %")
+      let later = windows.dropFirst(min(mark.window + 4, windows.count)).map(\.requests)
+      let again = later.firstIndex { $0 * 20 >= before * 19 }.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
+      lines.append("  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(again)")
       // Nothing waits for the next fault to be woken up.
       #expect((own.map(\.gap).max() ?? 0) < 1_000_000_000, "\(mark.fault)")
-      // The host is shared; a driver that stays slow is slower than this.
-      #expect(after * 3 > before, "\(mark.fault): \(after) requests in a window after \(before) before")
+      // The host is shared, so a slow window says nothing; a driver that stays slow has no fast one.
+      #expect((later.max() ?? 0) * 2 > before, "\(mark.fault): \(later) requests in windows after \(before) before")
     }
     print(lines.joined(separator: "\n"))
   }
@@ -160,10 +161,10 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     #expect(serverDies ? (1...8).contains(total.errors) && total.reconnections > 0 : total.errors == 0)
     let windows = run.records.filter { $0["report"] as? String == "exercise" }.map { Counts($0) }
     let before = Self.median(windows.dropFirst().prefix(5).map(\.requests))
-    let after = Self.median(windows.dropLast().suffix(8).map(\.requests))
+    let after = windows.dropLast().suffix(10).map(\.requests).max() ?? 0
     print(
-      "\(setup), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then \(after * 100 / max(1, before)) %"
+      "\(setup), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
     )
-    #expect(after * 3 > before, "\(run.console)")
+    #expect(after * 2 > before, "\(run.console)")
   }
 }
