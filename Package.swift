@@ -85,6 +85,7 @@ let package = Package(
     ]
     + guestLayer("DriverVirtqueue", [])
     + guestLayer("BlockInterface", ["DriverVirtqueue"])
+    + guestLayer("NetInterface", ["DriverVirtqueue"])
     + [
       .target(
         name: "FileInterface", dependencies: ["BootFormats"], path: "Guest/Sources/FileInterface", swiftSettings: strict

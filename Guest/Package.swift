@@ -75,6 +75,7 @@ let package = Package(
     userModule("BootFormats"),
     userModule("DriverVirtqueue"),
     userModule("BlockInterface", ["DriverVirtqueue"]),
+    userModule("NetInterface", ["DriverVirtqueue"]),
     userModule("LinuxModules", ["BootFormats"]),
 
     userModule("FileInterface", ["BootFormats"]),
@@ -92,6 +93,10 @@ let package = Package(
     // The block interface's two ends.
     userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
     userModule("BlockClient", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
+
+    // The network interface's two ends.
+    userModule("NetServer", ["DriverVirtqueue", "NetInterface", "Pollux"]),
+    userModule("NetClient", ["DriverVirtqueue", "NetInterface", "Pollux"]),
 
     // The file service's client.
     userModule("Files", ["FileInterface", "Pollux"]),

@@ -39,6 +39,8 @@ public enum DeviceClass: UInt64, Sendable {
   case block = 1
   /// It takes text.
   case console = 2
+  /// Its service has the network interface (docs/net-driver.md).
+  case network = 3
 }
 
 /// What became of a service.
