@@ -84,8 +84,9 @@ let package = Package(
         swiftSettings: strict),
     ]
     + guestLayer("DriverVirtqueue", [])
-    + guestLayer("BlockInterface", ["DriverVirtqueue"])
-    + guestLayer("NetInterface", ["DriverVirtqueue"])
+    + [.target(name: "DriverContract", path: "Guest/Sources/DriverContract", swiftSettings: strict)]
+    + guestLayer("BlockInterface", ["DriverContract", "DriverVirtqueue"])
+    + guestLayer("NetInterface", ["DriverContract", "DriverVirtqueue"])
     + [
       .target(
         name: "FileInterface", dependencies: ["BootFormats"], path: "Guest/Sources/FileInterface", swiftSettings: strict

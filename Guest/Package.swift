@@ -74,8 +74,9 @@ let package = Package(
     // Portable modules of ring 3; the root package compiles them for the host too, to test them.
     userModule("BootFormats"),
     userModule("DriverVirtqueue"),
-    userModule("BlockInterface", ["DriverVirtqueue"]),
-    userModule("NetInterface", ["DriverVirtqueue"]),
+    userModule("DriverContract"),
+    userModule("BlockInterface", ["DriverContract", "DriverVirtqueue"]),
+    userModule("NetInterface", ["DriverContract", "DriverVirtqueue"]),
     userModule("LinuxModules", ["BootFormats"]),
 
     userModule("FileInterface", ["BootFormats"]),
@@ -89,6 +90,9 @@ let package = Package(
     // The runtime of programs.
     .target(name: "CPollux", cSettings: c(userMachine)),
     userModule("Pollux", ["CPollux", "PolluxABI", "BootFormats"]),
+
+    // The two ends of the contract between a driver container and its twin.
+    userModule("DriverControl", ["DriverContract", "Pollux"]),
 
     // The block interface's two ends.
     userModule("BlockServer", ["BlockInterface", "DriverVirtqueue", "Pollux"]),
@@ -122,12 +126,22 @@ let package = Package(
     program("init", ["Pollux"], path: "Init"),
     program("console", ["FileInterface", "Files", "Pollux"], path: "Console"),
     program(
-      "block-container", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockContainer"),
-    program("block-twin", ["BlockInterface", "BlockServer", "DriverVirtqueue", "Pollux"], path: "BlockTwin"),
+      "block-container",
+      ["BlockInterface", "BlockServer", "DriverContract", "DriverControl", "DriverVirtqueue", "Pollux"],
+      path: "BlockContainer"),
+    program(
+      "block-twin", ["BlockInterface", "BlockServer", "DriverContract", "DriverControl", "DriverVirtqueue", "Pollux"],
+      path: "BlockTwin"),
+    program(
+      "net-twin", ["DriverContract", "DriverControl", "DriverVirtqueue", "NetInterface", "NetServer", "Pollux"],
+      path: "NetTwin"),
     .target(name: "CLinuxContainer", cSettings: c(userMachine)),
     program(
       "linux-container",
-      ["BlockInterface", "BlockServer", "BootFormats", "CLinuxContainer", "LinuxModules", "Pollux"],
+      [
+        "BlockInterface", "BlockServer", "BootFormats", "CLinuxContainer", "DriverContract", "DriverControl",
+        "LinuxModules", "NetInterface", "NetServer", "Pollux",
+      ],
       path: "LinuxContainer"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),

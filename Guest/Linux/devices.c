@@ -98,6 +98,9 @@ struct workqueue_struct {
   int unused;
 };
 static LIST_HEAD(all_work);
+static struct workqueue_struct default_queue;
+struct workqueue_struct *system_wq = &default_queue;
+EXPORT_SYMBOL(system_wq);
 
 struct workqueue_struct *alloc_workqueue(const char *format, unsigned int flags, int maximum, ...)
 {
@@ -123,13 +126,24 @@ static void run_one(struct work_struct *work)
 
 int work_run(void)
 {
-  int found = 0;
+  int found = net_run();
 
+  time_update();
+  later_run();
   while (!list_empty(&all_work)) {
     run_one(list_first_entry(&all_work, struct work_struct, entry));
     found = 1;
   }
   return found;
+}
+
+bool work_cancel(struct work_struct *work)
+{
+  if (!test_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work)))
+    return false;
+  list_del_init(&work->entry);
+  clear_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work));
+  return true;
 }
 
 bool flush_work(struct work_struct *work)
@@ -505,56 +519,75 @@ long random_read(void *data, unsigned long size)
   return count;
 }
 
-/* MARK: The disk's virtio device */
+/* MARK: The virtio device of the disk or the interface */
 static struct container_virtio virtio;
 
 static void virtio_connect(const struct container_virtio *functions) { virtio = *functions; }
 
-static int virtio_queue(struct container_queue *description)
+static struct virtio_device *virtio_owner(void)
 {
   struct device *device = disk_device();
-  struct virtio_device *owner;
+
+  if (!device)
+    device = net_virtio_device();
+  return device ? dev_to_virtio(device) : NULL;
+}
+
+static int virtio_queue(int index, struct container_queue *description)
+{
+  struct virtio_device *owner = virtio_owner();
   struct virtqueue *queue;
 
-  if (!device || list_empty(&dev_to_virtio(device)->vqs))
+  if (!owner)
     return 0;
-  owner = dev_to_virtio(device);
-  queue = list_first_entry(&owner->vqs, struct virtqueue, list);
+  list_for_each_entry (queue, &owner->vqs, list)
+    if (queue->index == index)
+      break;
+  if (list_entry_is_head(queue, &owner->vqs, list))
+    return 0;
   description->descriptors = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_desc_addr)(queue);
   description->available = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_avail_addr)(queue);
   description->used = ((dma_addr_t (*)(struct virtqueue *))virtio.virtqueue_get_used_addr)(queue);
   description->size = ((unsigned int (*)(struct virtqueue *))virtio.virtqueue_get_vring_size)(queue);
   description->features = owner->features;
   description->submitted = READ_ONCE(*(u16 *)(phys_to_virt(description->available) + 2));
-  disk_limits(description);
+  if (disk_device())
+    disk_limits(description);
   return 1;
 }
 
 static void virtio_configuration_changed(void)
 {
-  struct device *device = disk_device();
+  struct virtio_device *owner = virtio_owner();
 
-  if (device)
-    ((void (*)(struct virtio_device *))virtio.virtio_config_changed)(dev_to_virtio(device));
+  if (owner)
+    ((void (*)(struct virtio_device *))virtio.virtio_config_changed)(owner);
 }
 
 static int virtio_suspend(void)
 {
-  struct device *device = disk_device();
+  struct virtio_device *owner = virtio_owner();
 
-  if (!device)
+  if (!owner)
     return -ENODEV;
   /* The device is stopped before the driver waits for its requests: they do not come back. */
-  dev_to_virtio(device)->config->reset(dev_to_virtio(device));
+  owner->config->reset(owner);
   disk_forget();
-  return ((int (*)(struct virtio_device *))virtio.virtio_device_freeze)(dev_to_virtio(device));
+  net_forget();
+  return ((int (*)(struct virtio_device *))virtio.virtio_device_freeze)(owner);
 }
 
 static int virtio_resume(void)
 {
-  struct device *device = disk_device();
+  struct virtio_device *owner = virtio_owner();
+  int error;
 
-  return device ? ((int (*)(struct virtio_device *))virtio.virtio_device_restore)(dev_to_virtio(device)) : -ENODEV;
+  if (!owner)
+    return -ENODEV;
+  error = ((int (*)(struct virtio_device *))virtio.virtio_device_restore)(owner);
+  if (!error)
+    net_restored();
+  return error;
 }
 
 /* MARK: The program's entries */
@@ -580,6 +613,15 @@ const struct container_entries container_entries = {
   .configuration_changed = virtio_configuration_changed,
   .suspend = virtio_suspend,
   .resume = virtio_resume,
+  .interface = net_describe,
+  .interface_open = net_open,
+  .interface_address = net_set_address,
+  .interface_follow = net_follow_address,
+  .transmit = net_transmit,
+  .sent = net_sent,
+  .receive = net_receive,
+  .has_arrived = net_has_arrived,
+  .next_work = later_run,
   .random = random_read,
 };
 EXPORT_SYMBOL(container_entries);

@@ -6,12 +6,14 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/device.h>
+#include <linux/workqueue.h>
 
 #include "container.h"
 
 extern const struct container_host *container_host;
 
 void memory_start(void);
+long stub_called(const char *name, int *said);
 int print_text(char *buffer, unsigned long size, const char *format, va_list arguments);
 int platform_add(const struct container_device *device);
 void interrupts_run(int number);
@@ -25,6 +27,21 @@ int disk_completion(unsigned long *token, enum container_status *status);
 struct device *disk_device(void);
 void disk_forget(void);
 void disk_limits(struct container_queue *queue);
+bool work_cancel(struct work_struct *work);
+void time_update(void);
+unsigned long later_run(void);
+int net_run(void);
+struct device *net_virtio_device(void);
+int net_describe(struct container_interface *description);
+int net_open(int up);
+int net_set_address(unsigned long address);
+enum container_submission net_transmit(unsigned long token, const void *header, unsigned long physical, unsigned int length, int more);
+int net_sent(unsigned long *token);
+int net_receive(void *data, unsigned int size);
+int net_has_arrived(void);
+void net_forget(void);
+void net_follow_address(void);
+void net_restored(void);
 long random_read(void *data, unsigned long size);
 
 #endif

@@ -8,7 +8,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 target=${1:-$root/.build/pollux}
 cache=$root/.build/linux-drivers
-drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng"
+drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng failover net_failover virtio_net"
+sources="memory library processor devices block network"
 
 fail() {
   echo "make-drivers: $1" >&2
@@ -45,8 +46,21 @@ else
   common=$headers/usr/src/linux-headers-${release%-cloud-amd64}-common
   mkdir -p "$result" "$cache/objects"
   # What Linux's own build says for x86-64, as far as it matters for the code and for the headers' meaning.
-  for source in memory library devices block; do
-    clang --target=x86_64-linux-gnu -c "$here/$source.c" -o "$cache/objects/$source.o" -nostdinc \
+  # What stubs.txt names, each marked by a symbol stub.NAME. No header of Linux may declare them here otherwise.
+  {
+    echo '#include <linux/export.h>'
+    echo 'extern long stub_called(const char *, int *);'
+    grep -v '^#' "$here/stubs.txt" | while read -r name; do
+      echo "long $name(void);"
+      echo "long $name(void) { static int said; return stub_called(\"$name\", &said); }"
+      echo "EXPORT_SYMBOL($name);"
+      echo "asm(\".globl stub.$name; stub.$name = $name\");"
+    done
+  } >"$cache/objects/stubs.c"
+  for source in $sources stubs; do
+    file=$here/$source.c
+    [ "$source" != stubs ] || file=$cache/objects/stubs.c
+    clang --target=x86_64-linux-gnu -c "$file" -o "$cache/objects/$source.o" -nostdinc \
       -I"$root/Guest/Sources/CLinuxContainer/include" \
       -I"$common/arch/x86/include" -I"$built/arch/x86/include/generated" -I"$common/include" -I"$built/include" \
       -I"$common/arch/x86/include/uapi" -I"$built/arch/x86/include/generated/uapi" -I"$common/include/uapi" \
@@ -57,9 +71,11 @@ else
       -fno-strict-aliasing -fno-delete-null-pointer-checks -fms-extensions -fno-asynchronous-unwind-tables \
       -fno-stack-protector -fno-jump-tables -m64 -mno-sse -mno-mmx -mno-80387 -mno-red-zone -mcmodel=kernel \
       -mstack-alignment=8 -Wall -Werror -Wno-gnu -Wno-unused-const-variable -Wno-format -Wno-sign-compare \
-      -Wno-pointer-sign -Wno-address-of-packed-member -Wno-gnu-variable-sized-type-not-at-end -Wno-microsoft-anon-tag
+      -Wno-pointer-sign -Wno-address-of-packed-member -Wno-gnu-variable-sized-type-not-at-end -Wno-microsoft-anon-tag \
+      -Wno-default-const-init-unsafe
   done
-  (cd "$cache/objects" && ld.lld -r -T "$built/arch/x86/module.lds" -o container.ko memory.o library.o devices.o block.o)
+  (cd "$cache/objects" && ld.lld -r -T "$built/arch/x86/module.lds" -o container.ko \
+    $(for source in $sources stubs; do echo "$source.o"; done))
   for driver in $drivers; do
     found=$(find "$cache/modules/lib/modules" -name "$driver.ko" -o -name "$driver.ko.xz")
     [ -n "$found" ] || fail "$image has no module $driver"

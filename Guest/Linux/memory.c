@@ -154,6 +154,65 @@ EXPORT_SYMBOL(free_pages_exact);
 bool is_vmalloc_addr(const void *address) { return false; }
 EXPORT_SYMBOL(is_vmalloc_addr);
 
+/* MARK: Pages with counts of their users. Only these have a `struct page` that says something. */
+struct page *alloc_pages(gfp_t flags, unsigned int order)
+{
+  void *block = take_run(1u << order);
+  struct page *page;
+  unsigned int index;
+
+  if (!block)
+    return NULL;
+  if (flags & __GFP_ZERO)
+    memset(block, 0, PAGE_SIZE << order);
+  page = virt_to_page(block);
+  memset(page, 0, sizeof(*page) << order);
+  init_page_count(page);
+  if (order && flags & __GFP_COMP)
+    for (index = 1; index < 1u << order; index++)
+      set_compound_head(page + index, page);
+  return page;
+}
+EXPORT_SYMBOL(alloc_pages);
+
+void __free_pages(struct page *page, unsigned int order)
+{
+  if (put_page_testzero(page))
+    release_run(page_to_virt(page));
+}
+EXPORT_SYMBOL(__free_pages);
+
+/* The last user has put the page. */
+void __folio_put(struct folio *folio) { release_run(page_to_virt(&folio->page)); }
+EXPORT_SYMBOL(__folio_put);
+
+/* A place for `size` bytes in the page that `fragment` describes, or in a new one; the caller takes what it uses of it. */
+bool skb_page_frag_refill(unsigned int size, struct page_frag *fragment, gfp_t flags)
+{
+  if (fragment->page) {
+    if (page_ref_count(fragment->page) == 1) {
+      fragment->offset = 0;
+      return true;
+    }
+    if (fragment->offset + size <= fragment->size)
+      return true;
+    put_page(fragment->page);
+    fragment->page = NULL;
+  }
+  if (size > PAGE_SIZE)
+    return false;
+  fragment->page = alloc_pages(flags, 0);
+  fragment->offset = 0;
+  fragment->size = PAGE_SIZE;
+  return fragment->page != NULL;
+}
+EXPORT_SYMBOL(skb_page_frag_refill);
+
+DEFINE_STATIC_KEY_FALSE(devmap_managed_key);
+EXPORT_SYMBOL(devmap_managed_key);
+DEFINE_STATIC_KEY_MAYBE(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP_DEFAULT_ON, hugetlb_optimize_vmemmap_key);
+EXPORT_SYMBOL(hugetlb_optimize_vmemmap_key);
+
 /* DMA: devices see guest-physical memory. */
 void *dma_alloc_attrs(struct device *device, size_t size, dma_addr_t *handle, gfp_t flags, unsigned long attributes)
 {

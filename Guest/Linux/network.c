@@ -12,8 +12,14 @@
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
+#include <linux/filter.h>
+#include <linux/static_call.h>
+#include <linux/tracepoint-defs.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <net/dst.h>
+#include <net/flow_dissector.h>
+#include <net/xdp.h>
 
 DEFINE_PER_CPU_ALIGNED(struct softnet_data, softnet_data);
 EXPORT_PER_CPU_SYMBOL(softnet_data);
@@ -29,6 +35,8 @@ static struct {
   unsigned int sent_count, sent_room;
   unsigned int sending;
   unsigned long dropped;
+  /* The address in the device's configuration when it was looked at last. */
+  unsigned long configured;
   /* Counts resets: what was being sent before is forgotten. */
   unsigned long generation;
 } net;
@@ -36,11 +44,12 @@ static struct {
 /* MARK: Packets */
 #define HEAD_SIZE(size) (SKB_DATA_ALIGN(size) + SKB_DATA_ALIGN(sizeof(struct skb_shared_info)))
 
-/* The program's packet that an skb carries, in the room that Linux keeps for layers. Drivers use the first 40 bytes of `cb` or so. */
+/* The program's packet that an skb carries: at the beginning of its linear memory. Only skbs with this priority have one. */
 struct outgoing {
   unsigned long token, generation;
 };
 #define OUTGOING(skb) ((struct outgoing *)((skb)->head))
+enum { OUTGOING_PRIORITY = 0x504f4c58 };
 
 static void init_skb(struct sk_buff *skb, void *head, unsigned int size)
 {
@@ -158,16 +167,26 @@ void *__pskb_pull_tail(struct sk_buff *skb, int delta)
 }
 EXPORT_SYMBOL(__pskb_pull_tail);
 
+static void note_sent(struct sk_buff *skb)
+{
+  struct outgoing *outgoing = OUTGOING(skb);
+
+  if (outgoing->generation != net.generation)
+    return;
+  net.sending--;
+  net.sent[net.sent_count++] = outgoing->token;
+}
+
 static void free_skb(struct sk_buff *skb)
 {
   struct skb_shared_info *shared = skb_shinfo(skb);
   struct sk_buff *next;
   int index;
 
-  if (skb->destructor)
-    skb->destructor(skb);
-  /* Fragments of the program's packets are pages of the program's clients: Linux has no reference to them. */
-  if (skb->destructor == NULL)
+  /* Fragments of the program's packets are pages of its clients: Linux has no reference to them. */
+  if (skb->priority == OUTGOING_PRIORITY)
+    note_sent(skb);
+  else
     for (index = 0; index < shared->nr_frags; index++)
       __skb_frag_unref(&shared->frags[index], false);
   for (; shared->frag_list; shared->frag_list = next) {
@@ -330,7 +349,7 @@ gro_result_t napi_gro_receive(struct napi_struct *napi, struct sk_buff *skb)
   if (net.arrived.qlen >= MOST_ARRIVED) {
     net.dropped++;
     free_skb(skb);
-    return GRO_DROP;
+    return GRO_CONSUMED;
   }
   /* The frame begins at the Ethernet header again, as it came. */
   __skb_queue_tail(&net.arrived, skb);
@@ -396,6 +415,8 @@ void free_netdev(struct net_device *device)
 }
 EXPORT_SYMBOL(free_netdev);
 
+static void tell_listeners(struct net_device *device, unsigned long event);
+
 int register_netdevice(struct net_device *device)
 {
   if (net.device)
@@ -405,6 +426,7 @@ int register_netdevice(struct net_device *device)
   device->features |= device->hw_features;
   device->reg_state = NETREG_REGISTERED;
   net.device = device;
+  tell_listeners(device, NETDEV_REGISTER);
   return 0;
 }
 EXPORT_SYMBOL(register_netdevice);
@@ -413,6 +435,7 @@ void unregister_netdev(struct net_device *device)
 {
   if (device->flags & IFF_UP && device->netdev_ops->ndo_stop)
     device->netdev_ops->ndo_stop(device);
+  tell_listeners(device, NETDEV_UNREGISTER);
   device->reg_state = NETREG_UNREGISTERED;
   if (net.device == device)
     net.device = NULL;
@@ -494,6 +517,98 @@ EXPORT_SYMBOL(rtnl_unlock);
 int rtnl_is_locked(void) { return rtnl_is_held; }
 EXPORT_SYMBOL(rtnl_is_locked);
 
+/* MARK: Listeners */
+static struct notifier_block *listeners;
+
+int register_netdevice_notifier(struct notifier_block *listener)
+{
+  listener->next = listeners;
+  listeners = listener;
+  return 0;
+}
+EXPORT_SYMBOL(register_netdevice_notifier);
+
+int unregister_netdevice_notifier(struct notifier_block *listener)
+{
+  struct notifier_block **link;
+
+  for (link = &listeners; *link; link = &(*link)->next)
+    if (*link == listener) {
+      *link = listener->next;
+      return 0;
+    }
+  return -ENOENT;
+}
+EXPORT_SYMBOL(unregister_netdevice_notifier);
+
+static void tell_listeners(struct net_device *device, unsigned long event)
+{
+  struct netdev_notifier_info information = {.dev = device};
+  struct notifier_block *listener;
+
+  for (listener = listeners; listener; listener = listener->next)
+    listener->notifier_call(listener, event, &information);
+}
+
+/* MARK: What drivers ask for and one queue, one network and no programs make simple. */
+int __netif_set_xps_queue(
+  struct net_device *device, const unsigned long *mask, u16 index, enum xps_map_type type)
+{
+  return 0;
+}
+EXPORT_SYMBOL(__netif_set_xps_queue);
+
+/* No transceiver takes the time. */
+void skb_clone_tx_timestamp(struct sk_buff *skb) {}
+EXPORT_SYMBOL(skb_clone_tx_timestamp);
+
+int __xdp_rxq_info_reg(
+  struct xdp_rxq_info *queue, struct net_device *device, u32 index, unsigned int napi, u32 fragment_size)
+{
+  memset(queue, 0, sizeof(*queue));
+  queue->dev = device;
+  queue->queue_index = index;
+  queue->frag_size = fragment_size;
+  return 0;
+}
+EXPORT_SYMBOL(__xdp_rxq_info_reg);
+void xdp_rxq_info_unreg(struct xdp_rxq_info *queue) { memset(queue, 0, sizeof(*queue)); }
+EXPORT_SYMBOL(xdp_rxq_info_unreg);
+int xdp_rxq_info_reg_mem_model(struct xdp_rxq_info *queue, enum xdp_mem_type type, void *allocator)
+{
+  queue->mem.type = type;
+  return 0;
+}
+EXPORT_SYMBOL(xdp_rxq_info_reg_mem_model);
+
+DEFINE_PER_CPU(struct bpf_redirect_info, bpf_redirect_info);
+EXPORT_PER_CPU_SYMBOL(bpf_redirect_info);
+DEFINE_STATIC_KEY_FALSE(bpf_master_redirect_enabled_key);
+EXPORT_SYMBOL(bpf_master_redirect_enabled_key);
+DEFINE_STATIC_KEY_FALSE(bpf_stats_enabled_key);
+EXPORT_SYMBOL(bpf_stats_enabled_key);
+struct flow_dissector flow_keys_basic_dissector;
+EXPORT_SYMBOL(flow_keys_basic_dissector);
+/* Nobody traces: the key of the trace point is off, so the call behind it is never made. */
+struct tracepoint __tracepoint_xdp_exception = {.name = "xdp_exception", .key = STATIC_KEY_INIT_FALSE};
+EXPORT_SYMBOL(__tracepoint_xdp_exception);
+struct static_call_key __SCK__tp_func_xdp_exception;
+EXPORT_SYMBOL(__SCK__tp_func_xdp_exception);
+/* net_failover asks of a device whether it is on this bus; none is. */
+struct bus_type pci_bus_type = {.name = "pci"};
+EXPORT_SYMBOL(pci_bus_type);
+
+void ethtool_sprintf(u8 **data, const char *format, ...)
+{
+  va_list arguments;
+
+  va_start(arguments, format);
+  print_text((char *)*data, ETH_GSTRING_LEN, format, arguments);
+  va_end(arguments);
+  *data += ETH_GSTRING_LEN;
+}
+EXPORT_SYMBOL(ethtool_sprintf);
+
 /* MARK: Addresses */
 void dev_addr_mod(struct net_device *device, unsigned int offset, const void *address, size_t length)
 {
@@ -534,8 +649,8 @@ EXPORT_SYMBOL(passthru_features_check);
 void netdev_rss_key_fill(void *buffer, size_t length) { get_random_bytes(buffer, length); }
 EXPORT_SYMBOL(netdev_rss_key_fill);
 
-#define NETWORK_MESSAGE(name)                                               \
-  void name(const struct net_device *device, const char *format, ...)       \
+#define NETWORK_MESSAGE(function)                                           \
+  void function(const struct net_device *device, const char *format, ...)   \
   {                                                                         \
     struct va_format message = {.fmt = format};                             \
     va_list arguments;                                                      \
@@ -545,7 +660,7 @@ EXPORT_SYMBOL(netdev_rss_key_fill);
     _printk("%s: %pV", device->name, &message);                             \
     va_end(arguments);                                                      \
   }                                                                         \
-  EXPORT_SYMBOL(name)
+  EXPORT_SYMBOL(function)
 NETWORK_MESSAGE(netdev_err);
 NETWORK_MESSAGE(netdev_warn);
 NETWORK_MESSAGE(netdev_info);
@@ -589,6 +704,12 @@ int net_describe(struct container_interface *description)
   return 1;
 }
 
+static void set_receive_mode(void)
+{
+  if (net.device->netdev_ops->ndo_set_rx_mode)
+    net.device->netdev_ops->ndo_set_rx_mode(net.device);
+}
+
 int net_open(int up)
 {
   const struct net_device_ops *operations;
@@ -607,8 +728,7 @@ int net_open(int up)
     } else {
       net.device->flags |= IFF_UP | IFF_BROADCAST | IFF_MULTICAST;
       stop_queues(net.device, false);
-      if (operations->ndo_set_rx_mode)
-        operations->ndo_set_rx_mode(net.device);
+      set_receive_mode();
     }
   } else if (!up && net.device->flags & IFF_UP) {
     clear_bit(__LINK_STATE_START, &net.device->state);
@@ -618,6 +738,58 @@ int net_open(int up)
   }
   rtnl_unlock();
   return error;
+}
+
+/* What the device's configuration says, where it has an address; 0: it has none. */
+static unsigned long configured_address(void)
+{
+  struct virtio_device *device = dev_to_virtio(net.device->dev.parent);
+  unsigned long address = 0;
+  unsigned int index;
+  u8 byte;
+
+  if (!(device->features & BIT_ULL(VIRTIO_NET_F_MAC)))
+    return 0;
+  /* By bytes, as transports want it. */
+  for (index = 0; index < ETH_ALEN; index++) {
+    device->config->get(device, offsetof(struct virtio_net_config, mac) + index, &byte, sizeof(byte));
+    address = address << 8 | byte;
+  }
+  return address;
+}
+
+/*
+ * Linux's driver reads the address once, when it probes. A host that gives the interface another one later says so in the
+ * configuration; then the driver is told as by a user who wants that address.
+ */
+void net_follow_address(void)
+{
+  unsigned long address;
+
+  if (!net.device)
+    return;
+  address = configured_address();
+  if (net.configured && address != net.configured && net_set_address(address))
+    _printk("%s: the new address was not accepted\n", net.device->name);
+  net.configured = configured_address();
+}
+
+/* After the device was set up again: it has forgotten its address and what it is to receive. */
+void net_restored(void)
+{
+  unsigned long address = 0;
+  unsigned int index;
+
+  if (!net.device)
+    return;
+  for (index = 0; index < ETH_ALEN; index++)
+    address = address << 8 | net.device->dev_addr[index];
+  if (address != configured_address())
+    net_set_address(address);
+  net.configured = configured_address();
+  rtnl_lock();
+  set_receive_mode();
+  rtnl_unlock();
 }
 
 int net_set_address(unsigned long address)
@@ -633,17 +805,9 @@ int net_set_address(unsigned long address)
   rtnl_lock();
   error = net.device->netdev_ops->ndo_set_mac_address(net.device, &wanted);
   rtnl_unlock();
+  if (!error)
+    net.configured = configured_address();
   return error;
-}
-
-static void note_sent(struct sk_buff *skb)
-{
-  struct outgoing *outgoing = OUTGOING(skb);
-
-  if (outgoing->generation != net.generation)
-    return;
-  net.sending--;
-  net.sent[net.sent_count++] = outgoing->token;
 }
 
 /* Room for the driver's header and for what belongs to us. */
@@ -653,7 +817,7 @@ enum { OUTGOING_ROOM = 128 };
  * `physical` begins with a virtio header, `header` is the same readable. The data is not copied: its `struct page` is only computed
  * with. A driver reads none of it, as long as the headers that it asks for are in the linear part; virtio_net asks for none.
  */
-int net_transmit(unsigned long token, const void *header, unsigned long physical, unsigned int length, int more)
+enum container_submission net_transmit(unsigned long token, const void *header, unsigned long physical, unsigned int length, int more)
 {
   const struct virtio_net_hdr *virtio = header;
   struct netdev_queue *queue;
@@ -684,14 +848,14 @@ int net_transmit(unsigned long token, const void *header, unsigned long physical
     skb->csum_start = skb_headroom(skb) + __virtio16_to_cpu(true, virtio->csum_start);
     skb->csum_offset = __virtio16_to_cpu(true, virtio->csum_offset);
   }
-  skb->destructor = note_sent;
+  skb->priority = OUTGOING_PRIORITY;
   net.sending++;
   __this_cpu_write(softnet_data.xmit.more, more);
   result = net.device->netdev_ops->ndo_start_xmit(skb, net.device);
   if (result == NETDEV_TX_OK)
     return CONTAINER_ACCEPTED;
   net.sending--;
-  skb->destructor = NULL;
+  skb->priority = 0;
   skb_shinfo(skb)->nr_frags = 0;
   consume_skb(skb);
   return CONTAINER_FULL;

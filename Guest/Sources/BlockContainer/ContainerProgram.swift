@@ -4,6 +4,7 @@
 
 import BlockInterface
 import BlockServer
+import DriverControl
 import Pollux
 
 @main enum ContainerProgram {

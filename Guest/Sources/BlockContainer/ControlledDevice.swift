@@ -2,7 +2,8 @@
 // (configuration), docs/platform.md (message table).
 
 import BlockInterface
-import BlockServer
+import DriverContract
+import DriverControl
 import DriverVirtqueue
 import Pollux
 
@@ -48,17 +49,16 @@ final class ControlledDevice: ControlPlane {
   private let dataEvents: Notification?
   private var message: Interrupt?
   private let isSolo: Bool
-  var messageInterrupt: Handle? { message?.handle }
   /// Not yet set up, or reset and not yet set up again.
   private var isDown = true
   /// What init keeps for this device, for the rings: the same for every container.
   private let memory: MemoryObject
 
   private(set) var state = DeviceState()
-  private(set) var queueMemory: MemoryObject?
+  private var queueObject: MemoryObject?
   private(set) var queueRing: RingMemory?
   /// What the device writes: used ring and status bytes, apart from the rest so that clients may be shown it.
-  private(set) var completionMemory: MemoryObject?
+  private var completionObject: MemoryObject?
   private(set) var completionRing: RingMemory?
 
   /// The largest queue that is used.
@@ -77,6 +77,12 @@ final class ControlledDevice: ControlPlane {
     messages = start.handle("messages").map { Handle($0) }
     dataEvents = start.handle("data-events").map { Notification(Handle($0)) }
   }
+
+  // The device has one queue.
+  func queueMemory(_ queue: Int) -> MemoryObject? { queue == 0 ? queueObject : nil }
+  func completionMemory(_ queue: Int) -> MemoryObject? { queue == 0 ? completionObject : nil }
+  func messageInterrupt(_ queue: Int) -> Handle? { queue == 0 ? message?.handle : nil }
+  func perform(_ command: UInt64, _ argument: UInt64) -> Bool { false }
 
   // MARK: Initialisation
 
@@ -196,13 +202,13 @@ final class ControlledDevice: ControlPlane {
     guard offered > 0, let layout = BlockQueueLayout(size: size, dataSegments: state.dataSegments) else {
       throw .unsupported
     }
-    if queueMemory == nil {
+    if queueObject == nil {
       // For the largest queue, so that a device that comes back with another size finds room.
       guard let largest = BlockQueueLayout(size: Self.largestQueue, dataSegments: 32) else { throw .badArgument }
       let split = (UInt64(largest.byteCount) + AddressSpace.pageSize - 1) & ~(AddressSpace.pageSize - 1)
       let rest = (UInt64(largest.completionByteCount) + AddressSpace.pageSize - 1) & ~(AddressSpace.pageSize - 1)
-      (queueMemory, queueRing) = try part(0, split)
-      (completionMemory, completionRing) = try part(split, rest)
+      (queueObject, queueRing) = try part(0, split)
+      (completionObject, completionRing) = try part(split, rest)
     }
     guard let ring = queueRing, let completions = completionRing, layout.byteCount <= ring.byteCount,
       layout.completionByteCount <= completions.byteCount

@@ -2,6 +2,8 @@
 
 import BlockInterface
 import BlockServer
+import DriverContract
+import DriverControl
 import DriverVirtqueue
 import Pollux
 

@@ -7,15 +7,18 @@
 void container_program_print(const char *text, unsigned long length);
 void container_program_wait(void);
 void container_program_fail(void);
+unsigned long container_program_now(void);
 
 ALIGNED static void print(const char *text, unsigned long length) { container_program_print(text, length); }
 ALIGNED static void wait(void) { container_program_wait(); }
 ALIGNED static void fail(void) { container_program_fail(); }
+ALIGNED static unsigned long now(void) { return container_program_now(); }
 
 void container_set_callbacks(struct container_host *host) {
   host->print = print;
   host->wait = wait;
   host->fail = fail;
+  host->now = now;
 }
 
 int container_call_initialiser(unsigned long address) { return ((int (*)(void))address)(); }

@@ -159,7 +159,7 @@ struct Machine {
     let last = composition.entries.count - 1
     for index in composition.entries.indices {
       var entry = composition.entries[index]
-      if Supervisor.isBlockContainer(entry.program), let mode = commandLine.value("pollux.mode") { entry.mode = mode }
+      if Supervisor.isDriverContainer(entry.program), let mode = commandLine.value("pollux.mode") { entry.mode = mode }
       if index == last, let arguments = commandLine.value("pollux.arguments") { entry.arguments = arguments }
       changed.append(entry)
     }

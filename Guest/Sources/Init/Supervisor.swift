@@ -14,7 +14,7 @@ final class Service {
   /// How it is started again.
   var entry: CompositionEntry?
   /// The driver that it is a part of.
-  var driver: BlockDriver?
+  var driver: DeviceDriver?
   /// What it has published for calls by thread migration, with the right to connect.
   var published: Handle?
   var process: Process?
@@ -83,9 +83,9 @@ final class Supervisor {
 
   private func start(_ entry: CompositionEntry) {
     do throws(LoadError) {
-      if Self.isBlockContainer(entry.program) {
-        try startBlockDriver(entry)
-      } else if entry.program.equals("block-twin") {
+      if Self.isDriverContainer(entry.program) {
+        try startDeviceDriver(entry)
+      } else if entry.program.equals("block-twin") || entry.program.equals("net-twin") {
         // A composition may name the twin; it starts with its container.
         return
       } else {
@@ -428,7 +428,8 @@ final class Supervisor {
     return entry
   }
 
-  private static func keep(_ text: [UInt8]) -> Bytes {
+  /// The text, for as long as the machine runs.
+  static func keep(_ text: [UInt8]) -> Bytes {
     let copy = UnsafeMutableRawPointer.allocate(byteCount: max(1, text.count), alignment: 16)
     for index in text.indices { copy.storeBytes(of: text[index], toByteOffset: index, as: UInt8.self) }
     return Bytes(unsafeBase: UnsafeRawPointer(copy), count: text.count)

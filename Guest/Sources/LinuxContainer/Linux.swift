@@ -3,6 +3,7 @@
 import BlockInterface
 import CLinuxContainer
 import LinuxModules
+import NetInterface
 import Pollux
 
 /// What Linux's side calls has no argument to carry this. Set once, before the first call; one thread uses it.
@@ -86,12 +87,12 @@ final class Linux {
     withUnsafePointer(to: functions) { entries.pointee.connect($0) }
   }
 
-  // MARK: The disk
+  // MARK: The virtio device
 
-  /// The request queue as the driver set it up.
-  var queue: container_queue? {
+  /// A queue as the driver set it up.
+  func queue(_ index: Int) -> container_queue? {
     var queue = container_queue()
-    return entries.pointee.queue(&queue) != 0 ? queue : nil
+    return entries.pointee.queue(Int32(index), &queue) != 0 ? queue : nil
   }
 
   /// A new configuration, where the interrupt has been acknowledged by somebody else.
@@ -109,6 +110,8 @@ final class Linux {
     runWork()
     return result == 0
   }
+
+  // MARK: The disk
 
   /// What of `geometry` Linux's driver knows.
   func readGeometry(_ geometry: inout BlockGeometry) -> Bool {
@@ -140,6 +143,52 @@ final class Linux {
     var status = CONTAINER_SUCCESS
     return entries.pointee.completion(&token, &status) != 0 ? (Int(token), status) : nil
   }
+
+  // MARK: The network interface
+
+  private var interface: container_interface? {
+    var interface = container_interface()
+    return entries.pointee.interface(&interface) != 0 ? interface : nil
+  }
+
+  /// The interface as its driver sees it; nil: there is none.
+  var link: NetLink? {
+    interface.map { NetLink(address: UInt64($0.address), mtu: $0.mtu, isUp: $0.is_up != 0) }
+  }
+
+  /// Packets that came and found no room in the container.
+  var droppedPackets: UInt64 { interface.map { UInt64($0.dropped) } ?? 0 }
+
+  /// Has the driver start receiving, or stop. False: it refused.
+  func openInterface(_ up: Bool) -> Bool {
+    let result = entries.pointee.interface_open(up ? 1 : 0)
+    runWork()
+    return result == 0
+  }
+
+  func setAddress(_ address: UInt64) -> Bool { entries.pointee.interface_address(UInt(address)) == 0 }
+
+  /// Has the driver take the address that the device's configuration has now.
+  func followAddress() { entries.pointee.interface_follow() }
+
+  /// Sends `length` bytes at the guest-physical address; `header` is the packet's virtio header.
+  func transmit(
+    _ token: Int, header: UnsafeMutableRawPointer, physical: UInt64, length: UInt32, more: Bool
+  ) -> container_submission {
+    entries.pointee.transmit(UInt(token), header, UInt(physical), length, more ? 1 : 0)
+  }
+
+  func nextSent() -> Int? {
+    var token: UInt = 0
+    return entries.pointee.sent(&token) != 0 ? Int(token) : nil
+  }
+
+  var hasArrived: Bool { entries.pointee.has_arrived() != 0 }
+
+  /// Copies the next packet with its virtio header; its length.
+  func receive(into buffer: UnsafeMutableRawPointer, size: UInt32) -> UInt32 {
+    UInt32(entries.pointee.receive(buffer, size))
+  }
 }
 
 @c(container_program_print)
@@ -156,3 +205,11 @@ public func linuxWait() { current?.wait() }
 
 @c(container_program_fail)
 public func linuxFail() { Kernel.exit(3) }
+
+@c(container_program_now)
+public func linuxNow() -> UInt {
+  let ticks = Clock.now
+  let frequency = max(1, Clock.frequency)
+  // In two parts, so that it does not overflow after some minutes.
+  return UInt(ticks / frequency * 1_000_000_000 + ticks % frequency * 1_000_000_000 / frequency)
+}

@@ -5,7 +5,9 @@ import BlockInterface
 import BlockServer
 import BootFormats
 import CLinuxContainer
+import DriverControl
 import LinuxModules
+import NetServer
 import Pollux
 
 @main enum LinuxContainerProgram {
@@ -38,31 +40,45 @@ import Pollux
     do throws(SystemError) {
       linux = try Linux(modules, events: notification, memory: MemoryObject(Handle(memory)))
     } catch { throw .kernel(error) }
+    let isNetwork = start.number("device-type") == 1
     func probe() throws(LoadFailure) {
       var modules = modules
       try modules.insert(Name("virtio_mmio"))
       guard linux.addDevice("virtio-mmio", registers: registers, physical: 0, size: 0x200) else {
         throw .kernel(.notFound)
       }
-      try modules.insert(Name("virtio_blk"))
+      try modules.insert(Name(isNetwork ? "virtio_net" : "virtio_blk"))
       linux.runWork()
       try linux.connect(modules)
     }
-    if start.text("mode")?.equals("solo") ?? false {
-      try probe()
-      guard let plane = LinuxPlane(linux, control) else { throw .kernel(.notFound) }
-      Program.remark(Bytes("solo: Linux's virtio_blk"))
-      do throws(SystemError) {
-        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
-      } catch { throw .kernel(error) }
-    }
-    Program.remark(Bytes("control plane: Linux's virtio_blk"))
-    let plane = LinuxControl(linux, control, start, probe: probe)
+    let isSolo = start.text("mode")?.equals("solo") ?? false
+    if isSolo { try probe() }
     do throws(SystemError) {
-      try Endpoint(Handle(service)).bind(notification)
-      var server = ControlServer(device: plane, endpoint: Handle(service))
-      try server.run()
+      switch (isNetwork, isSolo) {
+      case (false, true):
+        guard let plane = LinuxPlane(linux, control) else { throw .notFound }
+        Program.remark(Bytes("solo: Linux's virtio_blk"))
+        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda").run()
+      case (true, true):
+        guard let plane = LinuxNetPlane(linux, control) else { throw .notFound }
+        Program.remark(Bytes("solo: Linux's virtio_net"))
+        try NetServer(plane: plane, endpoint: Handle(service), events: notification, name: "eth0").run()
+      case (false, false):
+        Program.remark(Bytes("control plane: Linux's virtio_blk"))
+        try serve(LinuxControl<LinuxDisk>(linux, control, start, probe: probe), Handle(service), notification)
+      case (true, false):
+        Program.remark(Bytes("control plane: Linux's virtio_net"))
+        try serve(LinuxControl<LinuxInterface>(linux, control, start, probe: probe), Handle(service), notification)
+      }
     } catch { throw .kernel(error) }
+  }
+
+  private static func serve<Plane: ControlPlane>(
+    _ plane: Plane, _ service: Handle, _ notification: Notification
+  ) throws(SystemError) -> Never {
+    try Endpoint(service).bind(notification)
+    var server = ControlServer(device: plane, endpoint: service)
+    try server.run()
   }
 
   static func complain(_ what: StaticString) {

@@ -1,31 +1,35 @@
 // Modes twin and twin-poll with Linux's driver: the driver probes and configures the device, then the twin gets the rings that the driver made.
-// The driver itself never submits a request.
+// The driver itself never puts anything into them.
 
-import BlockInterface
-import BlockServer
 import CLinuxContainer
+import DriverContract
+import DriverControl
 import Pollux
 
-final class LinuxControl: ControlPlane {
+final class LinuxControl<Device: LinuxDevice>: ControlPlane {
   private let linux: Linux
   private let registers: VirtioRegisters
   private let messages: Handle?
   private let dataEvents: Notification?
-  private var message: Interrupt?
   /// Has the modules loaded and the device probed.
   private let probe: () throws(LoadFailure) -> Void
   private var isProbed = false
   /// Not yet set up, or reset and not yet set up again.
   private var isDown = true
 
-  private(set) var state = DeviceState()
-  private(set) var queueMemory: MemoryObject?
-  private(set) var completionMemory: MemoryObject?
+  private(set) var state = Device.initialState
 
-  /// Data segments a request that the twin has room for, and what it wants a request to carry at least, in bytes.
-  private static let mostSegments: UInt64 = 32
-  private static let wantedTransfer: UInt64 = 1 << 20
-  private static let pageSize = AddressSpace.pageSize
+  /// What is handed over of a queue.
+  private struct Queue {
+    let address: UInt64
+    let completionAddress: UInt64
+    let memory: MemoryObject
+    let completions: MemoryObject
+    var message: Interrupt?
+  }
+  private var queues: [Queue] = []
+
+  private static var pageSize: UInt64 { AddressSpace.pageSize }
 
   /// `probe` is called when the twin wants the device for the first time.
   init(
@@ -40,29 +44,36 @@ final class LinuxControl: ControlPlane {
     state.generation = Clock.now
   }
 
-  var messageInterrupt: Handle? { message?.handle }
+  func queueMemory(_ queue: Int) -> MemoryObject? { queues.indices.contains(queue) ? queues[queue].memory : nil }
+  func completionMemory(_ queue: Int) -> MemoryObject? {
+    queues.indices.contains(queue) ? queues[queue].completions : nil
+  }
+  func messageInterrupt(_ queue: Int) -> Handle? {
+    queues.indices.contains(queue) ? queues[queue].message?.handle : nil
+  }
 
   /// Takes down what the driver has set up, for the twin.
   private func handOver() -> Bool {
     state.isLost = true
-    guard let queue = linux.queue, linux.readGeometry(&state.geometry) else { return false }
-    // A ring in which the driver has requests is the driver's.
-    guard queue.submitted == 0, queue.available == queue.descriptors + UInt(queue.size) * 16 else { return false }
-    do throws(SystemError) { try share(queue) } catch { return false }
-    let segmentSize = UInt64(queue.segment_size)
-    let segments = min(UInt64(queue.segments), (Self.wantedTransfer + segmentSize - 1) / segmentSize, Self.mostSegments)
-    state.queueSize = Int(queue.size)
-    state.dataSegments = Int(max(1, segments))
-    state.segmentLimit = queue.segment_size
-    state.features = UInt64(queue.features)
-    state.geometry.maximumTransfer = segmentSize * UInt64(state.dataSegments)
+    var found: [container_queue] = []
+    for index in 0..<Device.queueCount {
+      guard let queue = linux.queue(index) else { return false }
+      // A ring in which the driver has requests is the driver's.
+      guard queue.submitted == 0, queue.available == queue.descriptors + UInt(queue.size) * 16 else { return false }
+      do throws(SystemError) { try share(queue, index) } catch { return false }
+      found.append(queue)
+    }
+    guard Device.read(linux, into: &state) else { return false }
+    Device.note(found, in: &state)
     // Until now completions came by the line; the device forgets its message table at a reset.
-    message?.handle.close()
-    message = nil
-    if let messages, let dataEvents {
+    for index in queues.indices {
+      queues[index].message?.handle.close()
+      queues[index].message = nil
+      guard let messages, let dataEvents else { continue }
       do throws(SystemError) {
-        message = try Interrupt.message(
-          table: messages, entry: 0, notification: dataEvents, bits: TwinEvent.device)
+        queues[index].message = try Interrupt.message(
+          table: messages, entry: UInt32(index), notification: dataEvents,
+          bits: index == 0 ? TwinEvent.device : TwinEvent.secondQueue)
       } catch { return false }
     }
     state.isLost = false
@@ -71,25 +82,25 @@ final class LinuxControl: ControlPlane {
   }
 
   /// Makes objects of the pages with the rings: descriptor table and available ring in one, the used ring in another.
-  private func share(_ queue: container_queue) throws(SystemError) {
+  private func share(_ queue: container_queue, _ index: Int) throws(SystemError) {
     let ring = UInt64(queue.descriptors)
     let used = UInt64(queue.used)
     guard ring & (Self.pageSize - 1) == 0, used & (Self.pageSize - 1) == 0, used > ring else { throw .badArgument }
-    if queueMemory != nil {
+    if queues.indices.contains(index) {
       // The driver's memory for rings is such that it gets the same again.
-      guard ring == state.queueAddress, used == state.completionAddress else { throw .badAddress }
+      guard ring == queues[index].address, used == queues[index].completionAddress else { throw .badAddress }
       return
     }
     let usedSize = (6 + UInt64(queue.size) * 8 + Self.pageSize - 1) & ~(Self.pageSize - 1)
-    queueMemory = try linux.memory.slice(ring - linux.physical, used - ring)
-    completionMemory = try linux.memory.slice(used - linux.physical, usedSize)
-    state.queueAddress = ring
-    state.completionAddress = used
+    queues.append(
+      Queue(
+        address: ring, completionAddress: used, memory: try linux.memory.slice(ring - linux.physical, used - ring),
+        completions: try linux.memory.slice(used - linux.physical, usedSize)))
   }
 
   func takeConfigurationInterrupt() -> Bool {
     guard isProbed else { return false }
-    let before = state.geometry
+    let before = state
     if messages != nil {
       linux.handleInterrupt()
     } else {
@@ -102,11 +113,8 @@ final class LinuxControl: ControlPlane {
       stopDevice()
       return true
     }
-    var geometry = before
-    guard linux.readGeometry(&geometry) else { return false }
-    geometry.maximumTransfer = before.maximumTransfer
-    state.geometry = geometry
-    return geometry != before
+    Device.configurationChanged(linux)
+    return Device.read(linux, into: &state) && Device.differ(before, state)
   }
 
   private func stopDevice() {
@@ -145,4 +153,9 @@ final class LinuxControl: ControlPlane {
   }
 
   func signalTwin() { dataEvents?.signal(TwinEvent.control) }
+
+  func perform(_ command: UInt64, _ argument: UInt64) -> Bool {
+    guard isProbed, !state.isLost, Device.perform(linux, command, argument) else { return false }
+    return Device.read(linux, into: &state)
+  }
 }

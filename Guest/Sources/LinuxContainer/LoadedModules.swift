@@ -141,7 +141,10 @@ struct LoadedModules {
     }
     let placement: ModulePlacement
     do throws(ModuleError) {
-      placement = try ModulePlacement(file, layout: try ModuleLayout(file), base: next)
+      let layout = try ModuleLayout(file)
+      // There is one processor, and GS begins at 0: the template is its copy.
+      placement = try ModulePlacement(
+        file, layout: layout, base: next, processorBase: layout.templateOffset.map { next + $0 })
     } catch { throw .module(error) }
     let missing = placement.missingImports(resolve)
     guard missing.isEmpty else { throw .missing(file.name, missing) }

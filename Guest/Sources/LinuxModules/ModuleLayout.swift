@@ -78,7 +78,7 @@ public struct ModuleLayout {
   }
 
   /// The offset of the first byte of the template of each processor's variables; nil where the module has none.
-  var templateOffset: UInt64? {
+  public var templateOffset: UInt64? {
     for part in parts where part.kind == .processorTemplate { return part.offset }
     return nil
   }

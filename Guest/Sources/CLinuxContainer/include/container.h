@@ -20,6 +20,8 @@ struct container_host {
   void (*wait)(void);
   /* Ends the process. */
   void (*fail)(void);
+  /* Nanoseconds since some time. */
+  unsigned long (*now)(void);
 };
 
 /* A device on the platform bus. */
@@ -35,6 +37,16 @@ struct container_disk {
   unsigned int block_size, maximum_transfer;
   int read_only, can_flush, can_discard, can_write_zeroes;
   char name[32];
+};
+
+struct container_interface {
+  /* The MAC address as a number: its first byte is bits 40 to 47. */
+  unsigned long address;
+  unsigned int mtu;
+  int is_up;
+  /* Packets that came and found no room. */
+  unsigned long dropped;
+  char name[16];
 };
 
 /* Functions of Linux's virtio modules, which Linux's side cannot name because they are loaded after it. */
@@ -85,14 +97,31 @@ struct container_entries {
   int (*completion)(unsigned long *token, enum container_status *status);
   /* Told once, when the modules are loaded. */
   void (*connect)(const struct container_virtio *functions);
-  /* 0: there is no disk, or its driver has no queue. */
-  int (*queue)(struct container_queue *queue);
+  /* The device's queue of that number; 0: there is no device, or its driver has no such queue. */
+  int (*queue)(int index, struct container_queue *queue);
   /* The driver hears of a new configuration, where the interrupt's reason has been acknowledged already. */
   void (*configuration_changed)(void);
   /* As for a system that goes to sleep: the driver resets its device and gives its queues back, or sets both up again. What it had in flight
      is forgotten; the program submits it again. Error numbers. */
   int (*suspend)(void);
   int (*resume)(void);
+  /* The first network interface; 0: there is none. */
+  int (*interface)(struct container_interface *interface);
+  /* Has its driver start receiving, or stop. An error number. */
+  int (*interface_open)(int up);
+  int (*interface_address)(unsigned long address);
+  /* Looks whether the device's configuration has another address, and has the driver take it. */
+  void (*interface_follow)(void);
+  /* Sends `length` contiguous bytes at the physical address, a frame; `header` is its `virtio_net_hdr`. `more` will follow at once. */
+  enum container_submission (*transmit)(
+    unsigned long token, const void *header, unsigned long physical, unsigned int length, int more);
+  /* A packet that the device has let go of; 0: none. */
+  int (*sent)(unsigned long *token);
+  /* Copies the next packet with a virtio header of 12 bytes before it; bytes copied, 0: none has arrived. */
+  int (*receive)(void *data, unsigned int size);
+  int (*has_arrived)(void);
+  /* When work that was put off for a time is due, by the clock of `now`; the largest number: there is none. */
+  unsigned long (*next_work)(void);
   /* Reads random bytes from the first generator that a driver registered; their number, or a negative error number. */
   long (*random)(void *data, unsigned long size);
 };

@@ -1,12 +1,24 @@
-// A block driver: its container, and unless the mode is `solo` its twin. Each gets the device pages of its own plane only, and each can
+// A device's driver: its container, and unless the mode is `solo` its twin. Each gets the device pages of its own plane only, and each can
 // be started again without the other.
 
 import Pollux
 
-/// Kernel objects of one block device, which outlive the processes that they are shared out to.
-final class BlockDriver {
+/// Classes of devices that have split drivers.
+enum DriverClass {
+  case block, network
+
+  /// The device's type, virtio 1.2 §5.
+  var deviceType: UInt32 { self == .block ? 2 : 1 }
+  var twin: StaticString { self == .block ? "block-twin" : "net-twin" }
+  /// How many of the device's queues, the first ones, are the twin's.
+  var dataQueues: UInt64 { self == .block ? 1 : 2 }
+}
+
+/// Kernel objects of one device, which outlive the processes that they are shared out to.
+final class DeviceDriver {
   let entry: CompositionEntry
   let device: VirtioDevice
+  let kind: DriverClass
   let registers: Handle
   let lineEvents: Notification
   let line: Interrupt
@@ -20,9 +32,12 @@ final class BlockDriver {
 
   private static let memorySize: UInt64 = 4 << 20
 
-  init(_ entry: CompositionEntry, _ device: VirtioDevice, root: Handle) throws(SystemError) {
+  init(
+    _ entry: CompositionEntry, _ device: VirtioDevice, _ kind: DriverClass, root: Handle
+  ) throws(SystemError) {
     self.entry = entry
     self.device = device
+    self.kind = kind
     registers = try MemoryObject.physical(
       root: root, address: device.registers & ~0xfff, size: AddressSpace.pageSize, flags: .device
     ).handle
@@ -47,29 +62,29 @@ final class BlockDriver {
 }
 
 extension Supervisor {
-  /// Whether a program is the control plane of a block device: Pollux's own, or the container of Linux's drivers.
-  static func isBlockContainer(_ program: Bytes) -> Bool {
+  /// Whether a program is the control plane of a device: Pollux's own for disks, or the container of Linux's drivers.
+  static func isDriverContainer(_ program: Bytes) -> Bool {
     program.equals("block-container") || program.equals("linux-container")
   }
 
   /// Starts the container, and unless the mode is `solo` the twin, which then serves the clients. On a machine without separate pages both
   /// get the register page, and the twin says so.
-  func startBlockDriver(_ entry: CompositionEntry) throws(LoadError) {
-    guard let device = machine.device(entry.device, type: 2) else {
-      report(entry.name, "no such device: ", "not started")
+  func startDeviceDriver(_ entry: CompositionEntry) throws(LoadError) {
+    guard let (device, kind) = driven(entry) else {
+      report(entry.name, "no such device, or none that its program drives: ", "not started")
       return
     }
     let isSolo = entry.mode.equals("solo")
-    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes("block-twin"), entry.mode)
+    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes(kind.twin), entry.mode)
     do throws(SystemError) {
-      let driver = try BlockDriver(entry, device, root: machine.root)
+      let driver = try DeviceDriver(entry, device, kind, root: machine.root)
       service.driver = driver
       service.entry = entry
       if isSolo {
         try startContainer(service, driver, receiver)
       } else {
         let control: (service: Service, receiver: Handle)
-        do throws(LoadError) { control = try register(Bytes("block.container"), entry.program, entry.mode) } catch {
+        do throws(LoadError) { control = try register(containerName(entry.name), entry.program, entry.mode) } catch {
           throw .tableFull
         }
         control.service.driver = driver
@@ -84,9 +99,31 @@ extension Supervisor {
     } catch { throw .kernel(error) }
   }
 
+  /// The device that an entry names and the class of its driver. Without a name it is the first disk, and `net` is the first interface.
+  private func driven(_ entry: CompositionEntry) -> (VirtioDevice, DriverClass)? {
+    let isLinux = entry.program.equals("linux-container")
+    let found =
+      isLinux && entry.device.equals("net")
+      ? machine.device(Bytes(""), type: DriverClass.network.deviceType)
+      : machine.device(entry.device, type: DriverClass.block.deviceType)
+    guard let device = found else { return nil }
+    switch device.type {
+    case DriverClass.block.deviceType: return (device, .block)
+    case DriverClass.network.deviceType: return isLinux ? (device, .network) : nil
+    default: return nil
+    }
+  }
+
+  private func containerName(_ name: Bytes) -> Bytes {
+    var text = Text()
+    text.add(name)
+    text.add(".container")
+    return Self.keep(text.bytes)
+  }
+
   /// Starts a part of a driver again. The twin's clients have to connect anew, as those of a solo driver; the twin itself waits for its
   /// container.
-  func restart(_ service: Service, of driver: BlockDriver) throws(SystemError) {
+  func restart(_ service: Service, of driver: DeviceDriver) throws(SystemError) {
     service.remark = Message()
     if let control = driver.control, control.service === service {
       try startContainer(service, driver, control.receiver)
@@ -105,13 +142,14 @@ extension Supervisor {
     receiver.close()
   }
 
-  private func startContainer(_ service: Service, _ driver: BlockDriver, _ receiver: Handle) throws(SystemError) {
+  private func startContainer(_ service: Service, _ driver: DeviceDriver, _ receiver: Handle) throws(SystemError) {
     let program = try loadOrFail(service)
     let process = program.process
     var block = try commonStart(service, driver.entry, process)
     _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
     _ = block.add("registers", handle: try process.grant(driver.registers, [.read, .write]))
     _ = block.add("registers-offset", number: driver.device.registers & 0xfff)
+    _ = block.add("device-type", number: UInt64(driver.kind.deviceType))
     _ = block.add("line-events", handle: try process.grant(driver.lineEvents.handle, [.wait, .signal]))
     _ = block.add("line", handle: try process.grant(driver.line.handle, [.manage]))
     _ = block.add("data-events", handle: try process.grant(driver.dataEvents.handle, [.signal]))
@@ -127,7 +165,7 @@ extension Supervisor {
     try launch(service, program, block, priority: 13)
   }
 
-  private func startTwin(_ service: Service, _ driver: BlockDriver, _ receiver: Handle) throws(SystemError) {
+  private func startTwin(_ service: Service, _ driver: DeviceDriver, _ receiver: Handle) throws(SystemError) {
     guard let control = driver.control else { throw .peerClosed }
     let program = try loadOrFail(service)
     let process = program.process
@@ -137,7 +175,8 @@ extension Supervisor {
     _ = block.add("data-events", handle: try process.grant(driver.dataEvents.handle, [.wait, .signal]))
     if driver.device.isSplit {
       let doorbell = try MemoryObject.physical(
-        root: machine.root, address: driver.device.doorbells, size: AddressSpace.pageSize, flags: .device)
+        root: machine.root, address: driver.device.doorbells,
+        size: driver.kind.dataQueues * AddressSpace.pageSize, flags: .device)
       _ = block.add("doorbell", handle: try process.grant(doorbell.handle, [.read, .write]))
       doorbell.handle.close()
     } else {

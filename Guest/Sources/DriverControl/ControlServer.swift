@@ -1,17 +1,18 @@
 // The container's loop beside a twin: configuration interrupts on one side, the twin's calls on the other.
 
-import BlockInterface
+import DriverContract
 import Pollux
 
-/// The control plane of a block device, whoever drives it.
+/// The control plane of a device, whoever drives it.
 public protocol ControlPlane: AnyObject {
-  var state: DeviceState { get }
-  /// Descriptor table and available ring (and whatever else lies behind them), and what the device writes: used ring, and room for status
-  /// bytes.
-  var queueMemory: MemoryObject? { get }
-  var completionMemory: MemoryObject? { get }
-  /// The device's message interrupt, where it has one.
-  var messageInterrupt: Handle? { get }
+  associatedtype State: ContractState
+  var state: State { get }
+  /// Descriptor table and available ring (and whatever else lies behind them) of a queue.
+  func queueMemory(_ queue: Int) -> MemoryObject?
+  /// What the device writes for that queue: used ring, and room for status bytes.
+  func completionMemory(_ queue: Int) -> MemoryObject?
+  /// The queue's message interrupt, where it has one.
+  func messageInterrupt(_ queue: Int) -> Handle?
 
   /// An interrupt that says that the configuration has changed. True: something that the data plane must know has changed.
   func takeConfigurationInterrupt() -> Bool
@@ -23,6 +24,8 @@ public protocol ControlPlane: AnyObject {
   func stop()
   /// Tells the twin to fetch the state.
   func signalTwin()
+  /// Carries out a command of the device's class. False: it is unknown, or failed.
+  func perform(_ command: UInt64, _ argument: UInt64) -> Bool
 }
 
 public struct ControlServer<Plane: ControlPlane> {
@@ -59,25 +62,33 @@ public struct ControlServer<Plane: ControlPlane> {
   private func answer(_ message: inout Message) {
     let call = ControlCall(rawValue: message[0])
     let generation = message[1]
+    let argument = message[2]
+    let queue = Int(min(argument, 64))
     message.received?.close()
     message = Message()
     switch call {
     case .attach:
       device.bringUpIfDown()
-      if let memory = device.queueMemory { message.pass(memory.handle, [.read, .write]) }
+      if let memory = device.queueMemory(queue) { message.pass(memory.handle, [.read, .write]) }
     case .completions:
       // The twin may show it to its clients, so the right to grant goes along.
-      if let memory = device.completionMemory { message.pass(memory.handle, [.read, .write, .grant]) }
-    case .interrupt: if let interrupt = device.messageInterrupt { message.pass(interrupt, [.manage]) }
+      if let memory = device.completionMemory(queue) { message.pass(memory.handle, [.read, .write, .grant]) }
+    case .interrupt: if let interrupt = device.messageInterrupt(queue) { message.pass(interrupt, [.manage]) }
     case .synchronise: device.bringUpIfDown()
     case .failed:
       device.bringUpIfDown()
       // Unless the device has been set up anew since the twin saw the failure.
       if generation == device.state.generation { _ = device.bringUp() }
+    case .perform:
+      device.bringUpIfDown()
+      let isDone = device.perform(generation, argument)
+      device.state.encode(queue: 0) { message[$0] = $1 }
+      if !isDone { message[0] = ControlReply.refused }
+      return
     case nil:
-      message[0] = 2
+      message[0] = ControlReply.refused
       return
     }
-    device.state.encode { message[$0] = $1 }
+    device.state.encode(queue: queue) { message[$0] = $1 }
   }
 }
