@@ -841,7 +841,8 @@ enum container_submission net_transmit(unsigned long token, const void *header, 
   OUTGOING(skb)->token = token;
   OUTGOING(skb)->generation = net.generation;
   skb->dev = net.device;
-  skb_fill_page_desc(skb, 0, pfn_to_page(physical >> PAGE_SHIFT), offset_in_page(physical), length);
+  /* Without a look at the `struct page`, for which there is no memory. */
+  skb_fill_page_desc_noacc(skb, 0, pfn_to_page(physical >> PAGE_SHIFT), offset_in_page(physical), length);
   skb->len = skb->data_len = length;
   if (virtio->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
     skb->ip_summed = CHECKSUM_PARTIAL;

@@ -80,7 +80,10 @@ final class NetTwinPlane: NetPlane {
   private static func takeOver(_ control: Endpoint, _ queue: Int, _ state: inout NetState) throws(SystemError) -> Side {
     var message = Message(ControlCall.attach.rawValue, 0, UInt64(queue))
     try control.call(&message)
+    let before = state
     state = NetState(queue: queue) { message[$0] }
+    // A reply tells the addresses of one queue.
+    for other in before.queues.indices where other != queue { state.queues[other] = before.queues[other] }
     guard !state.isLost, let memory = message.received else { throw .notFound }
     message = Message(ControlCall.completions.rawValue, 0, UInt64(queue))
     try control.call(&message)
@@ -142,32 +145,50 @@ final class NetTwinPlane: NetPlane {
 
   func nextSent() -> Int? {
     do throws(QueueError) {
-      guard let used = try transmit.queue.nextUsed() else { return nil }
+      guard !state.isLost, let used = try transmit.queue.nextUsed() else { return nil }
       return transmit.tokens[used.slot]
     } catch {
-      failed()
+      failed(NetQueue.transmit, error)
       return nil
     }
   }
 
   func nextReceived() -> (token: Int, length: UInt32)? {
     do throws(QueueError) {
-      guard let used = try receive.queue.nextUsed() else { return nil }
+      guard !state.isLost, let used = try receive.queue.nextUsed() else { return nil }
       return (receive.tokens[used.slot], used.written)
     } catch {
-      failed()
+      failed(NetQueue.receive, error)
       return nil
     }
   }
 
-  private func failed() {
-    let line = Text("net-twin: the device wrote nonsense into a ring; having it reset\n")
+  private func failed(_ queue: Int, _ error: QueueError) {
+    var line = Text("net-twin: the device wrote nonsense into the ring of queue ")
+    line.add(queue)
+    switch error {
+    case .usedIndexOutOfRange(let used, let inFlight):
+      line.add(": used index ")
+      line.add(Int(used))
+      line.add(" with ")
+      line.add(inFlight)
+      line.add(" in flight")
+    case .unknownChain(let id):
+      line.add(": unknown chain ")
+      line.add(Int(id))
+    case .lengthTooLong(let id, let length):
+      line.add(": too many bytes in chain ")
+      line.add(Int(id))
+      line.add(": ")
+      line.add(Int(length))
+    }
+    line.add("; having it reset\n")
     line.print()
     line.log()
     synchronise(.failed)
   }
 
-  var hasCompletions: Bool { receive.queue.hasUsed || transmit.queue.hasUsed }
+  var hasCompletions: Bool { !state.isLost && (receive.queue.hasUsed || transmit.queue.hasUsed) }
 
   func armInterrupts(received: Int, sent: Int) -> Bool {
     var isThere = false
