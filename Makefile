@@ -1,4 +1,4 @@
-# make run    install what is missing, build, boot the demo, run the block benchmark; on a terminal end at the prompt
+# make run    install what is missing, build, fetch Linux's drivers, boot the demo, run the block benchmark; on a terminal end at the prompt
 # make test   install what is missing, run all tests (those that need KVM are left out where there is none)
 # make test-linux   boot Linux as an independent client of the devices (builds a kernel once: some 10 minutes; TAP needs root)
 # make build  the release build alone
@@ -18,7 +18,7 @@ all: build
 build: setup
 	$(SWIFT) build $(BUILD_FLAGS)
 
-run: build
+run: build drivers
 	@bin=$$($(SWIFT) build $(BUILD_FLAGS) --show-bin-path) && sh Tests/run-demo.sh "$$bin/castor" $(SCRATCH_DISK)
 
 # Where they cannot be fetched, what needs them is left out, and says so.

@@ -139,7 +139,7 @@ struct GuestDescription {
   var diskQueues = 1
   var services: [String] = []
   var commandLine = ""
-  /// Another archive beside the built one, such as `kernel-test.tar`.
+  /// Another archive: beside the built one, such as `kernel-test.tar`, or by its whole path.
   var archive: String?
   /// Arguments that only one host understands.
   var extra: [String] = []
@@ -163,7 +163,9 @@ struct GuestDescription {
   func start(on host: Host) throws -> GuestMachine {
     let (kernel, archive) = try HostPaths.findGuest()
     var archivePath = try #require(archive, "the guest's boot archive was not built")
-    if let name = self.archive { archivePath = "\(HostPaths.folder(of: archivePath))/\(name)" }
+    if let name = self.archive {
+      archivePath = name.hasPrefix("/") ? name : "\(HostPaths.folder(of: archivePath))/\(name)"
+    }
     switch host {
     case .castor:
       let folder = HostPaths.folder(of: try #require(HostPaths.executable))

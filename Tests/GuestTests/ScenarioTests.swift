@@ -68,4 +68,58 @@ import Testing
       #expect(line?.contains(" running ") == true, "\(service.name): \(after)")
     }
   }
+
+  @Test(.enabled(if: LinuxDrivers.arePresent), arguments: Host.available)
+  func theDemoUsesLinuxDrivers(on host: Host) throws {
+    let console = try services(of: "demo", on: host, archive: nil)
+    #expect(console.contains { $0.hasPrefix("block.container  linux-container") && $0.contains("Linux's virtio_blk") })
+    #expect(console.contains { $0.hasPrefix("block            block-twin") && $0.contains(" running ") })
+  }
+
+  /// What an offline set-up makes: the same archive without Linux's modules.
+  @Test(arguments: Host.available)
+  func withoutLinuxDriversTheDemoUsesItsOwn(on host: Host) throws {
+    let folder = try ScratchFolder()
+    let archive = "\(folder.path)/archive.tar"
+    let built = try #require(try HostPaths.findGuest().archive)
+    try FileManager.default.copyItem(atPath: built, toPath: archive)
+    if LinuxDrivers.arePresent {
+      let tar = Process()
+      tar.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      tar.arguments = ["tar", "--delete", "--wildcards", "-f", archive, "linux/*"]
+      try tar.run()
+      tar.waitUntilExit()
+      try #require(tar.terminationStatus == 0)
+    }
+    let console = try services(of: "demo", on: host, archive: archive)
+    #expect(
+      console.contains {
+        $0.hasSuffix(
+          "init: block: Linux's drivers are not in the boot archive (make drivers puts them there): block-container drives the disk"
+        )
+      }, "\(console)")
+    #expect(console.contains { $0.hasPrefix("block.container  block-container") && $0.contains(" running ") })
+  }
+
+  /// The console's lines after `services` was asked for.
+  private func services(of name: String, on host: Host, archive: String?) throws -> [Substring] {
+    let machine = try configuration(name)
+    let folder = try ScratchFolder()
+    var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
+    description.archive = archive
+    description.disk = try folder.file("disk.img", bytes: 16 << 20)
+    let left = host == .qemu ? ["arguments", "device"] : ["arguments"]
+    description.compose(
+      machine.services.map { service in
+        service.fields.filter { !$0.value.isEmpty && !left.contains($0.name) }.map { "\($0.name)=\($0.value)" }
+          .joined(separator: ",")
+      }, on: host)
+    let guest = try description.start(on: host)
+    #expect(guest.waitFor("pollux> "), "\(guest.console)")
+    usleep(1_500_000)
+    guest.type("services\r")
+    #expect(guest.waitFor("REMARK"), "\(guest.console)")
+    guest.type("halt\r")
+    return guest.finish().console.split(whereSeparator: \.isNewline)
+  }
 }

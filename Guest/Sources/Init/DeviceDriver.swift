@@ -62,6 +62,9 @@ final class DeviceDriver {
 }
 
 extension Supervisor {
+  /// Linux's side of the container, without which no driver of it runs.
+  private static let linuxSide: StaticString = "linux/container.ko"
+
   /// Whether a program is the control plane of a device: Pollux's own for disks, or the container of Linux's drivers.
   static func isDriverContainer(_ program: Bytes) -> Bool {
     program.equals("block-container") || program.equals("linux-container")
@@ -69,10 +72,21 @@ extension Supervisor {
 
   /// Starts the container, and unless the mode is `solo` the twin, which then serves the clients. On a machine without separate pages both
   /// get the register page, and the twin says so.
-  func startDeviceDriver(_ entry: CompositionEntry) throws(LoadError) {
-    guard let (device, kind) = driven(entry) else {
-      report(entry.name, "no such device, or none that its program drives: ", "not started")
+  func startDeviceDriver(_ wanted: CompositionEntry) throws(LoadError) {
+    guard let (device, kind) = driven(wanted) else {
+      report(wanted.name, "no such device, or none that its program drives: ", "not started")
       return
+    }
+    var entry = wanted
+    if entry.program.equals("linux-container"), machine.archive.file(Bytes(Self.linuxSide)) == nil {
+      guard kind == .block else {
+        report(entry.name, "not started: Linux's drivers are not in the boot archive; ", "make drivers puts them there")
+        return
+      }
+      report(
+        entry.name, "Linux's drivers are not in the boot archive (make drivers puts them there): ",
+        "block-container drives the disk")
+      entry.program = Bytes("block-container")
     }
     let isSolo = entry.mode.equals("solo")
     let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes(kind.twin), entry.mode)
