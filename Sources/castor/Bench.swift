@@ -55,6 +55,11 @@ struct BenchBlock: ParsableCommand {
   @Option(
     help: "What runs the guest: kvm (castor-vmm) or qemu (microvm with TCG).", completion: .list(["kvm", "qemu"]))
   var machine = "kvm"
+  @Option(help: "Whose driver: linux (Debian's virtio_blk) or pollux (default: linux, where the boot archive has it).")
+  var driver: BenchmarkDriver?
+  @Flag(
+    help: "With --machine qemu: count instructions (-icount). Its times are then instructions too, and no throughput.")
+  var instructions = false
   @Option(help: "Requests of the guest: vectored (one thread) or threads (one each).")
   var path = BenchmarkPath.vectored
   @Flag(inversion: .prefixedNo, help: "Read a sample of the written data back and compare.")
@@ -75,25 +80,44 @@ struct BenchBlock: ParsableCommand {
       try BenchmarkOutput.requireProcessors(cpus)
       try BenchmarkOutput.requireWritable(json: json, html: html)
       let guest = try BenchmarkOutput.guestImage(kernel: kernel, archive: archive)
+      let usable = BenchmarkDriver.available(in: guest.archive)
+      let driver = driver ?? usable
+      if driver == .linux, usable != .linux {
+        throw CommandFailure(
+          message: "the boot archive has no Linux drivers: run make drivers, or use --driver pollux",
+          exitCode: .missingInput
+        )
+      }
+      guard !instructions || machine == .qemu else {
+        throw ConfigurationError(
+          key: "--instructions", value: self.machine, expected: "only --machine qemu counts instructions",
+          exitCode: .usage)
+      }
+      if self.driver == nil, driver == .pollux {
+        FileHandle.standardError.write(
+          Data("castor: no Linux drivers in the boot archive (make drivers); measuring Pollux's own\n".utf8))
+      }
       Interruption.install()
       let disk = try makeDisk(plan)
       defer { disk.remove() }
       let runner = GuestRunner(
         machine: machine, disk: disk, monitor: machine == .kvm ? try Installation.monitor() : "",
         kernel: guest.kernel, archive: guest.archive, cpus: cpus, milliseconds: plan.milliseconds, verify: verify,
-        path: path)
-      let baseline = try disk.path.map { path in
-        try HostBaseline(path: path, span: disk.size, writable: plan.writes)
-      }
+        path: path, driver: driver, countsInstructions: instructions)
+      let baseline =
+        instructions
+        ? nil
+        : try disk.path.map { path in try HostBaseline(path: path, span: disk.size, writable: plan.writes) }
       var results = BenchmarkResults()
       let outcome = Result { try measure(plan, runner, baseline, into: &results) }
       // What was measured before a failure or Ctrl-C is still shown.
       let shown = Result { if !results.cases.isEmpty { try BenchmarkOutput.show(BenchmarkTable.text(results)) } }
       try outcome.get()
       try shown.get()
-      let context = BenchmarkContext.current(
+      var context = BenchmarkContext.current(
         machine: machine.rawValue, backend: backend.rawValue, path: path.rawValue, direct: baseline?.isDirect,
         milliseconds: plan.milliseconds, repetitions: plan.repetitions, diskBytes: disk.size)
+      context.driver = driver.rawValue
       if let json {
         try BenchmarkOutput.write(try BenchmarkDocument(context: context, results: results.entries).encoded(), to: json)
       }

@@ -62,9 +62,9 @@ final class TestFolder {
   }
 
   @Test func eachModeHasItsComposition() {
-    #expect(BenchmarkMode.solo.services(arguments: "").map(\.program) == ["block-container", "bench-block"])
-    let twin = BenchmarkMode.twinPoll.services(arguments: "x")
-    #expect(twin.map(\.program) == ["block-container", "block-twin", "bench-block"])
+    #expect(BenchmarkMode.solo.services(.pollux, arguments: "").map(\.program) == ["block-container", "bench-block"])
+    let twin = BenchmarkMode.twinPoll.services(.linux, arguments: "x")
+    #expect(twin.map(\.program) == ["linux-container", "block-twin", "bench-block"])
     #expect(twin[0].mode == "twin-poll" && twin[0].device == "disk0" && twin[2].arguments == "x")
   }
 }
@@ -204,7 +204,8 @@ final class TestFolder {
     GuestRunner(
       machine: .kvm, disk: ScratchDisk(nullOfSize: 1 << 20), monitor: try folder.script("monitor", script),
       kernel: "/k",
-      archive: nil, cpus: 1, milliseconds: 10, verify: true, path: .vectored)
+      archive: nil, cpus: 1, milliseconds: 10, verify: true, path: .vectored, driver: .pollux,
+      countsInstructions: false)
   }
 
   @Test func aReportBecomesASample() throws {

@@ -68,12 +68,23 @@ struct Benchmark {
     report.started(number, mode, test)
     let doorbells = device.counter(.doorbells)
     let interrupts = device.counter(.interrupts)
+    let calls = device.calls
+    let busy = Self.busyTicks
     try driver.run(ticks: Clock.ticks(microseconds: plan.milliseconds * 1000))
     var result = driver.result
+    result.busy = Self.busyTicks &- busy
+    result.calls = device.calls - calls
     result.doorbells = device.counter(.doorbells) - doorbells
     result.interrupts = device.counter(.interrupts) - interrupts
     if test.isWrite, plan.verifies { result.verified = try driver.verify() }
     return result
+  }
+
+  /// Ticks that processors have run threads of any process: all but idling and what the kernel does meanwhile.
+  private static var busyTicks: UInt64 {
+    var records = [ProcessInfo](repeating: ProcessInfo(), count: 64)
+    let count = records.withUnsafeMutableBufferPointer { Kernel.processes(from: 0, into: $0) }
+    return records.prefix(count).reduce(0) { $0 &+ $1.processorTime }
   }
 
   // MARK: Many threads, one request each
@@ -101,6 +112,7 @@ struct Benchmark {
     let interrupts = first.device.counter(.interrupts)
     let ticks = Clock.ticks(microseconds: plan.milliseconds * 1000)
     let begin = Clock.now
+    let busy = Self.busyTicks
     for worker in workers {
       do throws(SystemError) {
         try Thread.start(priority: 7) { worker.run(ticks) }
@@ -109,6 +121,7 @@ struct Benchmark {
     shared.wait(for: workers.count)
     var result = CaseResult()
     result.ticks = Clock.now - begin
+    result.busy = Self.busyTicks &- busy
     for worker in workers {
       if let failure = worker.failure { throw failure }
       result.requests += worker.driver.result.requests

@@ -12,6 +12,8 @@ struct CaseResult {
   var latencies = LatencyHistogram()
   var doorbells: UInt64 = 0
   var interrupts: UInt64 = 0
+  /// Ticks that processors ran threads, of all processes.
+  var busy: UInt64 = 0
   var calls: UInt64 = 0
   var verified: Bool?
 }
@@ -101,6 +103,7 @@ struct Report {
     Self.member(&line, "doorbells", result.doorbells)
     Self.member(&line, "interrupts", result.interrupts)
     Self.member(&line, "calls", result.calls)
+    Self.member(&line, "busy", result.busy)
     Self.end(line)
   }
 

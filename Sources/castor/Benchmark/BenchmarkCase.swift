@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Configuration
+import Foundation
 
 /// What a case does to the disk.
 enum BenchmarkOperation: String, CaseIterable, Codable, ExpressibleByArgument { case read, write }
@@ -17,14 +18,32 @@ enum BenchmarkPath: String, CaseIterable, Codable, ExpressibleByArgument {
   case threads
 }
 
+/// Whose driver has the disk's control plane (docs/benchmark.md).
+enum BenchmarkDriver: String, CaseIterable, Codable, ExpressibleByArgument {
+  /// Debian's virtio_blk in the driver container.
+  case linux
+  /// Pollux's own.
+  case pollux
+
+  var container: String { self == .linux ? "linux-container" : "block-container" }
+
+  /// Linux's, where the boot archive has it.
+  static func available(in archive: String?) -> BenchmarkDriver {
+    guard let archive, let bytes = FileManager.default.contents(atPath: archive),
+      bytes.range(of: Data("linux/container.ko".utf8)) != nil
+    else { return .pollux }
+    return .linux
+  }
+}
+
 /// How the guest's block driver is divided (docs/benchmark.md).
 enum BenchmarkMode: String, CaseIterable, Codable, ExpressibleByArgument {
   case solo, twin
   case twinPoll = "twin-poll"
 
   /// The composition that runs `bench-block` with this driver.
-  func services(arguments: String) -> [ServiceConfiguration] {
-    var container = ServiceConfiguration(name: "block", program: "block-container")
+  func services(_ driver: BenchmarkDriver, arguments: String) -> [ServiceConfiguration] {
+    var container = ServiceConfiguration(name: "block", program: driver.container)
     container.mode = rawValue
     container.device = "disk0"
     var bench = ServiceConfiguration(name: "bench", program: "bench-block")
@@ -70,6 +89,10 @@ struct BenchmarkSample: Codable, Equatable {
   var doorbells: Double?
   var interrupts: Double?
   var exits: Double?
+  /// Calls between the program and the driver.
+  var calls: Double?
+  /// Instructions of all the guest's threads, where the machine counts them.
+  var instructions: Double?
 
   var seconds: Double { Double(max(nanoseconds, 1)) / 1e9 }
   var bytesPerSecond: Double { Double(bytes) / seconds }

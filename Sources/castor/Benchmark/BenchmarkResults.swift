@@ -23,17 +23,28 @@ struct BenchmarkResults {
     case doorbells = "doorbells-per-request"
     case interrupts = "interrupts-per-request"
     case exits = "exits-per-request"
+    case calls = "calls-per-request"
+    case instructions = "instructions-per-request"
 
     var unit: String {
       switch self {
       case .throughput: "B/s"
       case .iops: "1/s"
       case .p50, .p99: "ns"
-      case .doorbells, .interrupts, .exits: "1"
+      case .doorbells, .interrupts, .exits, .calls: "1"
+      case .instructions: "instructions"
+      }
+    }
+    /// Where the machine's clock counts instructions, times say nothing.
+    private var isTime: Bool {
+      switch self {
+      case .throughput, .iops, .p50, .p99: true
+      default: false
       }
     }
     func value(_ sample: BenchmarkSample) -> Double? {
-      switch self {
+      if isTime, sample.instructions != nil { return nil }
+      return switch self {
       case .throughput: sample.bytesPerSecond
       case .iops: sample.requestsPerSecond
       case .p50: Double(sample.p50)
@@ -41,6 +52,8 @@ struct BenchmarkResults {
       case .doorbells: sample.doorbells
       case .interrupts: sample.interrupts
       case .exits: sample.exits
+      case .calls: sample.calls
+      case .instructions: sample.instructions
       }
     }
   }
@@ -164,6 +177,8 @@ struct BenchmarkContext: Codable {
   var backend: String?
   /// How the guest's requests get to the driver: vectored or threads.
   var path: String?
+  /// Whose driver the block benchmark ran: linux or pollux.
+  var driver: String?
   /// Whether the host's baseline used O_DIRECT; nil where there is no file.
   var direct: Bool?
   var milliseconds: Int?

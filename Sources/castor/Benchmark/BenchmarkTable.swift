@@ -5,10 +5,11 @@ import Foundation
 
 enum BenchmarkTable {
   private static let headings = [
-    "case", "by", "MB/s", "IOPS", "p50 µs", "p99 µs", "doorbells", "interrupts", "exits", "÷ host", "÷ solo",
+    "case", "by", "MB/s", "IOPS", "p50 µs", "p99 µs", "doorbells", "interrupts", "calls", "exits", "instructions",
+    "÷ host", "÷ solo",
   ]
 
-  /// One line for each case and runner, columns aligned. Doorbells, interrupts and exits are per request.
+  /// One line for each case and runner, columns aligned. Doorbells, interrupts, calls, exits and instructions are per request.
   static func text(_ results: BenchmarkResults) -> String { align(rows(results)) }
 
   /// The headings and the lines, cell by cell.
@@ -20,13 +21,14 @@ enum BenchmarkTable {
           results.value(metric, benchmarkCase, runner).map { number($0 * scale, digits) } ?? "–"
         }
         func ratio(to other: BenchmarkResults.Runner) -> String {
-          results.ratio(.throughput, benchmarkCase, runner, to: other).map { number($0, 2) } ?? "–"
+          (results.ratio(.throughput, benchmarkCase, runner, to: other)
+            ?? results.ratio(.instructions, benchmarkCase, runner, to: other)).map { number($0, 2) } ?? "–"
         }
         let isGuest = runner != .host
         rows.append([
           index == 0 ? benchmarkCase.title : "", runner.name, cell(.throughput, 1e-6, 1), cell(.iops, 1, 0),
           cell(.p50, 1e-3, 1), cell(.p99, 1e-3, 1), cell(.doorbells, 1, 2), cell(.interrupts, 1, 2),
-          cell(.exits, 1, 2), isGuest ? ratio(to: .host) : "–",
+          cell(.calls, 1, 2), cell(.exits, 1, 2), cell(.instructions, 1, 0), isGuest ? ratio(to: .host) : "–",
           isGuest && runner != .guest(.solo) ? ratio(to: .guest(.solo)) : "–",
         ])
       }

@@ -14,6 +14,9 @@ struct GuestRunner {
   let milliseconds: Int
   let verify: Bool
   let path: BenchmarkPath
+  let driver: BenchmarkDriver
+  /// The machine's clock counts instructions (QEMU only).
+  let countsInstructions: Bool
 
   /// Longest wait for the case's start: boot of an emulated guest.
   private static let startTimeout = 60.0
@@ -66,6 +69,8 @@ struct GuestRunner {
     var sample = BenchmarkSample(requests: requests, bytes: bytes, nanoseconds: nanoseconds, p50: p50, p99: p99)
     sample.doorbells = report.doorbells.map { Double($0) / Double(requests) }
     sample.interrupts = report.interrupts.map { Double($0) / Double(requests) }
+    sample.calls = report.calls.map { Double($0) / Double(requests) }
+    if countsInstructions { sample.instructions = report.busy.map { Double($0) / Double(requests) } }
     // The machine's counters cover the verification too, so they are divided by the machine's own count of requests.
     if let before, let after, after.requests > before.requests {
       let count = Double(after.requests - before.requests)
@@ -92,7 +97,7 @@ struct GuestRunner {
       machine.disks = [
         DiskConfiguration(backend: disk.path.map { .file(path: $0) } ?? .null(size: disk.size))
       ]
-      machine.services = mode.services(arguments: words)
+      machine.services = mode.services(driver, arguments: words)
       try machine.validate()
       machine.resolveReferences()
       return machine.arguments
@@ -103,8 +108,11 @@ struct GuestRunner {
       }
       // Without a device tree init makes a composition of its own: a console, the block driver, and this program.
       return QEMUMachine.arguments(
-        kernel: kernel, archive: archive, cpus: cpus,
-        words: ["pollux.mode=\(mode.rawValue)", "pollux.run=bench-block", "pollux.arguments=\"\(words)\""])
+        kernel: kernel, archive: archive, cpus: cpus, countsInstructions: countsInstructions,
+        words: [
+          "pollux.block=\(driver.container)", "pollux.mode=\(mode.rawValue)", "pollux.run=bench-block",
+          "pollux.arguments=\"\(words)\"",
+        ])
         + [
           "-drive", "id=disk0,file=\(path),format=raw,if=none,cache=none,aio=io_uring",
           "-device", "virtio-blk-device,drive=disk0",

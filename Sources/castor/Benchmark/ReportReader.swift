@@ -52,6 +52,10 @@ struct BenchmarkReport: Decodable {
   var p99: UInt64?
   var doorbells: UInt64?
   var interrupts: UInt64?
+  /// Calls of the block service by the program.
+  var calls: UInt64?
+  /// Ticks that the guest's processors ran threads.
+  var busy: UInt64?
   var errors: UInt64?
   var verified: Bool?
   var message: String?
