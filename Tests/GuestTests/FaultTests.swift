@@ -75,6 +75,15 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
 
   @Test(arguments: DriverSetup.all)
   func everyRequestEndsOnceAndNoByteIsWrong(setup: DriverSetup) throws {
+    var slow = try exercise(setup, with: Fault.allCases)
+    // The host is shared, and one slow run says nothing of the driver; a driver that a fault makes slow is slow each time.
+    for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow) }
+    #expect(slow.isEmpty, "slower than half after these faults, in every run")
+  }
+
+  /// Lets `faults` happen one after the other while blocks are written, read and checked; those after which the driver was never again
+  /// half as fast as before.
+  private func exercise(_ setup: DriverSetup, with faults: [Fault]) throws -> [Fault] {
     let scratch = try ScratchFolder()
     let control = CastorControl(socket: "\(scratch.path)/control.sock")
     var description = GuestDescription()
@@ -82,7 +91,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     // Each fault and the time after it.
     let step = 1.2
     // At the end, time for the last fault's recovery on a machine with other work.
-    let seconds = 2 + Double(Fault.allCases.count) * step + 5
+    let seconds = 2 + Double(faults.count) * step + 3
     description.services = [
       "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=\(Int(seconds * 1000)) exit=on",
@@ -92,7 +101,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
     Thread.sleep(forTimeInterval: 1)
     var marks: [(fault: Fault, window: Int)] = []
-    for fault in Fault.allCases {
+    for fault in faults {
       marks.append((fault, guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1))
       for words in fault.begin { #expect(try control(words).code == 0, "\(fault)") }
       Thread.sleep(forTimeInterval: 0.35)
@@ -106,6 +115,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     // What fails while a fault is there belongs to it: errors of the windows up to the next fault.
     let before = Self.median(windows.prefix(marks.first?.window ?? 0).dropFirst().map(\.requests))
+    var slow: [Fault] = []
     var lines = [
       "\(setup): \(before * 10) requests/s before; fault, errors, longest time without a completion, 95 % of the speed again after"
     ]
@@ -119,10 +129,14 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
       lines.append("  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(again)")
       // Nothing waits for the next fault to be woken up.
       #expect((own.map(\.gap).max() ?? 0) < 1_000_000_000, "\(mark.fault)")
-      // The host is shared, so a slow window says nothing; a driver that stays slow has no fast one.
-      #expect((later.max() ?? 0) * 2 > before, "\(mark.fault): \(later) requests in windows after \(before) before")
+      let fastest = later.max() ?? 0
+      if fastest * 2 <= before {
+        slow.append(mark.fault)
+        lines.append("  \(mark.fault): at most \(fastest * 10) requests/s after it")
+      }
     }
     print(lines.joined(separator: "\n"))
+    return slow
   }
 
   /// Parts of a driver that end by force, in this order, while data flows.
@@ -136,7 +150,13 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
   @Test(arguments: victims) func killedDriversAreStartedAgainAndDataFlowsOn(
     victim: (setup: DriverSetup, kill: [String])
   ) throws {
-    let (setup, kill) = victim
+    var isSlow = try exercise(victim.setup, killing: victim.kill)
+    for _ in 1...3 where isSlow { isSlow = try exercise(victim.setup, killing: victim.kill) }
+    #expect(!isSlow, "slower than half afterwards, in every run")
+  }
+
+  /// Kills parts of a driver while blocks are written, read and checked; whether it was never again half as fast as before.
+  private func exercise(_ setup: DriverSetup, killing kill: [String]) throws -> Bool {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
@@ -165,6 +185,6 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     print(
       "\(setup), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
     )
-    #expect(after * 2 > before, "\(run.console)")
+    return after * 2 <= before
   }
 }
