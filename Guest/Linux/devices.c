@@ -83,10 +83,17 @@ void complete(struct completion *completion)
 }
 EXPORT_SYMBOL(complete);
 
+/* Until when a wait that can be given up goes on, by the clock of `now`; 0: for ever. */
+static unsigned long patience_end;
+static bool device_is_stuck(void);
+
 int wait_for_completion_killable(struct completion *completion)
 {
-  while (!completion->done)
+  while (!completion->done) {
+    if (patience_end && (container_host->now() >= patience_end || device_is_stuck()))
+      return -ERESTARTSYS;
     container_host->wait();
+  }
   if (completion->done != UINT_MAX)
     completion->done--;
   return 0;
@@ -501,11 +508,16 @@ void hwrng_unregister(struct hwrng *candidate)
 }
 EXPORT_SYMBOL(hwrng_unregister);
 
+/* How long a device may take for random bytes. */
+#define RANDOM_PATIENCE (2 * NSEC_PER_SEC)
+
 long random_read(void *data, unsigned long size)
 {
   /* A driver may hand the buffer to its device, so it has to be memory of the direct map. */
   static u8 *buffer;
-  long count;
+  /* Bytes of the buffer that nobody has had, up to its end. */
+  static unsigned long rest, end;
+  unsigned long count;
 
   if (!generator)
     return -ENODEV;
@@ -513,16 +525,44 @@ long random_read(void *data, unsigned long size)
     buffer = kmalloc(SMP_CACHE_BYTES, GFP_KERNEL);
   if (!buffer)
     return -ENOMEM;
-  count = generator->read(generator, buffer, min_t(unsigned long, size, SMP_CACHE_BYTES), true);
-  if (count > 0)
-    memcpy(data, buffer, count);
+  if (!rest) {
+    /* As Linux's own core, ask for whole buffers only: after a read of less, virtio_rng of 6.1.192 waits for a request that it has not
+       made (`avail - data_idx` in its copy_data counts what was read before twice). */
+    long read;
+
+    patience_end = container_host->now() + RANDOM_PATIENCE;
+    read = generator->read(generator, buffer, SMP_CACHE_BYTES, true);
+    patience_end = 0;
+    if (read <= 0)
+      return read;
+    rest = end = read;
+  }
+  count = min(size, rest);
+  memcpy(data, buffer + end - rest, count);
+  /* No one reads them a second time. */
+  memset(buffer + end - rest, 0, count);
+  rest -= count;
   return count;
 }
 
-/* MARK: The virtio device of the disk or the interface */
+/* MARK: The virtio device of the disk, the interface or the generator */
 static struct container_virtio virtio;
 
 static void virtio_connect(const struct container_virtio *functions) { virtio = *functions; }
+
+/* The device that a driver of virtio's bus has: the one on another bus than the platform's. */
+static struct device *driven_device(void)
+{
+  struct node *node;
+
+  list_for_each_entry (node, &nodes, entry) {
+    struct device *device = node->object;
+
+    if (node->kind == A_DEVICE && device->bus && device->bus != &platform_devices_bus && device->driver)
+      return device;
+  }
+  return NULL;
+}
 
 static struct virtio_device *virtio_owner(void)
 {
@@ -530,7 +570,17 @@ static struct virtio_device *virtio_owner(void)
 
   if (!device)
     device = net_virtio_device();
+  if (!device)
+    device = driven_device();
   return device ? dev_to_virtio(device) : NULL;
+}
+
+/* Whether the device asks for a reset, and so brings nothing more. */
+static bool device_is_stuck(void)
+{
+  struct virtio_device *owner = virtio_owner();
+
+  return owner && owner->config->get_status(owner) & VIRTIO_CONFIG_S_NEEDS_RESET;
 }
 
 static int virtio_queue(int index, struct container_queue *description)

@@ -22,6 +22,33 @@ import Testing
     return try MachineConfiguration(arguments: text.split(separator: "\n").map(String.init))
   }
 
+  /// A guest with a configuration's memory, processors and services, and a disk in `folder`. A service of a driver that there is none of is
+  /// left out.
+  private func description(_ machine: MachineConfiguration, on host: Host, in folder: ScratchFolder) throws -> GuestDescription {
+    var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
+    description.disk = try folder.file("disk.img", bytes: 16 << 20)
+    if machine.entropy {
+      description.extra =
+        host == .castor
+        ? ["entropy=on"]
+        : ["-object", "rng-random,filename=/dev/urandom,id=rng0", "-device", "virtio-rng-device,rng=rng0"]
+    }
+    description.compose(
+      services(machine).map { service in
+        // The command line's form has the arguments last, and under QEMU, where disks have no such names, a driver takes the first.
+        service.fields.filter { field in
+          !field.value.isEmpty && field.name != "arguments"
+            && (host == .castor || field.name != "device" || field.value == "entropy")
+        }.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
+          + (service.arguments.isEmpty ? "" : ",arguments=\(service.arguments)")
+      }, on: host)
+    return description
+  }
+
+  private func services(_ machine: MachineConfiguration) -> [ServiceConfiguration] {
+    machine.services.filter { LinuxDrivers.arePresent || $0.device != "entropy" }
+  }
+
   @Test func everyScenarioIsTested() throws {
     let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder.path)
     // A Linux guest has tests of its own (make test-linux); debug waits for gdb (DebuggerTests).
@@ -32,19 +59,11 @@ import Testing
   func scenarioBootsAndRestartsItsServices(on host: Host, name: String) throws {
     let machine = try configuration(name)
     let folder = try ScratchFolder()
-    var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
-    description.disk = try folder.file("disk.img", bytes: 16 << 20)
-    // The command line's form has the arguments last, and under QEMU, where devices have no such names, a driver takes the first.
-    let left = host == .qemu ? ["arguments", "device"] : ["arguments"]
-    description.compose(
-      machine.services.map { service in
-        service.fields.filter { !$0.value.isEmpty && !left.contains($0.name) }.map { "\($0.name)=\($0.value)" }
-          .joined(separator: ",") + (service.arguments.isEmpty ? "" : ",arguments=\(service.arguments)")
-      }, on: host)
+    let description = try description(machine, on: host, in: folder)
     let guest = try description.start(on: host)
     #expect(guest.waitFor("pollux> "), "\(guest.console)")
     // Whoever restarts is killed; the console last, since it takes the commands.
-    for service in machine.services.sorted(by: { $1.program == "console" && $0.program != "console" })
+    for service in services(machine).sorted(by: { $1.program == "console" && $0.program != "console" })
     where service.restart != .off {
       guest.type("kill \(service.name)\r")
       #expect(guest.waitFor("init: \(service.name): started again"), "\(service.name): \(guest.console)")
@@ -63,7 +82,7 @@ import Testing
     let run = guest.finish()
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     let after = run.console.dropFirst(before)
-    for service in machine.services where service.program != "block-twin" {
+    for service in services(machine) where service.program != "block-twin" {
       let line = after.split(whereSeparator: \.isNewline).first { $0.hasPrefix(service.name.prefix(16) + " ") }
       #expect(line?.contains(" running ") == true, "\(service.name): \(after)")
     }
@@ -74,6 +93,7 @@ import Testing
     let console = try services(of: "demo", on: host, archive: nil)
     #expect(console.contains { $0.hasPrefix("block.container  linux-container") && $0.contains("Linux's virtio_blk") })
     #expect(console.contains { $0.hasPrefix("block            block-twin") && $0.contains(" running ") })
+    #expect(console.contains { $0.hasPrefix("entropy          linux-container") && $0.contains("Linux's virtio_rng") })
   }
 
   /// What an offline set-up makes: the same archive without Linux's modules.
@@ -105,15 +125,8 @@ import Testing
   private func services(of name: String, on host: Host, archive: String?) throws -> [Substring] {
     let machine = try configuration(name)
     let folder = try ScratchFolder()
-    var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
+    var description = try description(machine, on: host, in: folder)
     description.archive = archive
-    description.disk = try folder.file("disk.img", bytes: 16 << 20)
-    let left = host == .qemu ? ["arguments", "device"] : ["arguments"]
-    description.compose(
-      machine.services.map { service in
-        service.fields.filter { !$0.value.isEmpty && !left.contains($0.name) }.map { "\($0.name)=\($0.value)" }
-          .joined(separator: ",")
-      }, on: host)
     let guest = try description.start(on: host)
     #expect(guest.waitFor("pollux> "), "\(guest.console)")
     usleep(1_500_000)

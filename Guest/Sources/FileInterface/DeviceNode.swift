@@ -20,17 +20,21 @@ public struct DeviceDescription {
   public var serial: UInt64
   /// The service that drives it; empty for one of the file service's own.
   public var service: [UInt8]
+  /// What its driver can be asked, by the source's own numbers.
+  public var driverClass: UInt64
   /// The lower twelve bits of the mode.
   public var permissions: UInt16
 
   public init(
-    name: [UInt8], kind: FileKind, size: UInt64 = 0, serial: UInt64, service: [UInt8] = [], permissions: UInt16 = 0o666
+    name: [UInt8], kind: FileKind, size: UInt64 = 0, serial: UInt64, service: [UInt8] = [], driverClass: UInt64 = 0,
+    permissions: UInt16 = 0o666
   ) {
     self.name = name
     self.kind = kind
     self.size = size
     self.serial = serial
     self.service = service
+    self.driverClass = driverClass
     self.permissions = permissions
   }
 }

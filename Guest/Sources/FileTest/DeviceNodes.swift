@@ -13,14 +13,14 @@ extension Tester {
   }
 
   /// Whether a node is there, and `size` bytes long.
-  private func isNode(_ path: Bytes, _ kind: FileKind, _ size: UInt64) throws(FileError) -> Bool {
+  func isNode(_ path: Bytes, _ kind: FileKind, _ size: UInt64) throws(FileError) -> Bool {
     guard try isThere(path) else { return false }
     let attributes = try files.attributes(at: path)
     return attributes.kind == kind && attributes.size == size
   }
 
   /// Waits until a driver has announced its device.
-  private func comes(_ path: Bytes) throws(FileError) -> Bool {
+  func comes(_ path: Bytes) throws(FileError) -> Bool {
     let end = Clock.now + Clock.frequency * 10
     while try !isThere(path) {
       guard Clock.now < end else { return false }
@@ -105,7 +105,7 @@ extension Tester {
     try files.close(other)
   }
 
-  private func attempt(_ body: () throws(SystemError) -> Void) -> Bool {
+  func attempt(_ body: () throws(SystemError) -> Void) -> Bool {
     do throws(SystemError) {
       try body()
       return true

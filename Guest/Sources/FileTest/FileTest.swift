@@ -6,6 +6,8 @@
 //   verify    tells what lies on /disk, and removes it
 //   endless   checks what an earlier run has synced (`synced=N`), then writes until the machine is killed; with `last=on` checks only
 //   devices   the nodes in /dev, and how they follow their drivers; needs services `console`, `memdisk` and `memdisk2`
+//   entropy   the nodes of Linux's drivers, and random bytes from /dev/hwrng; needs services `block`, `net` and `entropy`
+//   random    reads /dev/hwrng until the machine is killed, and says how much
 //   deaths    kills the file service and its clients while they are at work, and starts them again; needs a service `writer`
 //   writer    writes until it is killed, whatever becomes of the file service
 
@@ -29,6 +31,8 @@ import Pollux
           try tester.files.sync()
         }
         if mode.equals("devices") { try tester.devices() }
+        if mode.equals("entropy") { try tester.entropy() }
+        if mode.equals("random") { try tester.readRandomForever() }
         if mode.equals("deaths") { try tester.deaths() }
         if mode.equals("writer") { tester.writeWhateverHappens() }
         if tester.failures == 0 {

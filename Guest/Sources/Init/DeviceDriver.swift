@@ -3,15 +3,34 @@
 
 import Pollux
 
-/// Classes of devices that have split drivers.
+/// Classes of devices that have drivers in containers.
 enum DriverClass {
-  case block, network
+  case block, network, entropy
 
   /// The device's type, virtio 1.2 §5.
-  var deviceType: UInt32 { self == .block ? 2 : 1 }
-  var twin: StaticString { self == .block ? "block-twin" : "net-twin" }
+  var deviceType: UInt32 {
+    switch self {
+    case .network: 1
+    case .block: 2
+    case .entropy: 4
+    }
+  }
+  /// The program of the data plane; nil: the class has none, and its container serves the clients.
+  var twin: StaticString? {
+    switch self {
+    case .block: "block-twin"
+    case .network: "net-twin"
+    case .entropy: nil
+    }
+  }
   /// How many of the device's queues, the first ones, are the twin's.
-  var dataQueues: UInt64 { self == .block ? 1 : 2 }
+  var dataQueues: UInt64 {
+    switch self {
+    case .block: 1
+    case .network: 2
+    case .entropy: 0
+    }
+  }
 }
 
 /// Kernel objects of one device, which outlive the processes that they are shared out to.
@@ -88,8 +107,16 @@ extension Supervisor {
         "block-container drives the disk")
       entry.program = Bytes("block-container")
     }
+    if kind.twin == nil {
+      guard entry.mode.isEmpty || entry.mode.equals("solo") else {
+        report(entry.name, "not started: its device has no twin, so the only mode is solo, not ", entry.mode)
+        return
+      }
+      entry.mode = Bytes("solo")
+    }
     let isSolo = entry.mode.equals("solo")
-    let (service, receiver) = try register(entry.name, isSolo ? entry.program : Bytes(kind.twin), entry.mode)
+    let server = isSolo ? entry.program : kind.twin.map { Bytes($0) } ?? entry.program
+    let (service, receiver) = try register(entry.name, server, entry.mode)
     do throws(SystemError) {
       let driver = try DeviceDriver(entry, device, kind, root: machine.root)
       service.driver = driver
@@ -113,17 +140,21 @@ extension Supervisor {
     } catch { throw .kernel(error) }
   }
 
-  /// The device that an entry names and the class of its driver. Without a name it is the first disk, and `net` is the first interface.
+  /// The device that an entry names and the class of its driver. Without a name it is the first disk; `net` is the first interface, and
+  /// `entropy` the first entropy device.
   private func driven(_ entry: CompositionEntry) -> (VirtioDevice, DriverClass)? {
     let isLinux = entry.program.equals("linux-container")
+    let first: DriverClass? =
+      !isLinux ? nil : entry.device.equals("net") ? .network : entry.device.equals("entropy") ? .entropy : nil
     let found =
-      isLinux && entry.device.equals("net")
-      ? machine.device(Bytes(""), type: DriverClass.network.deviceType)
-      : machine.device(entry.device, type: DriverClass.block.deviceType)
+      if let first { machine.device(Bytes(""), type: first.deviceType) } else {
+        machine.device(entry.device, type: DriverClass.block.deviceType)
+      }
     guard let device = found else { return nil }
     switch device.type {
     case DriverClass.block.deviceType: return (device, .block)
     case DriverClass.network.deviceType: return isLinux ? (device, .network) : nil
+    case DriverClass.entropy.deviceType: return isLinux ? (device, .entropy) : nil
     default: return nil
     }
   }

@@ -152,18 +152,25 @@ struct Machine {
     return result
   }
 
-  /// `pollux.mode=` and `pollux.arguments=` of the command line override the composition's block mode and the arguments
-  /// of the last program.
+  /// `pollux.mode=` and `pollux.arguments=` of the command line override the composition's driver mode, where a device has more than one,
+  /// and the arguments of the last program.
   private mutating func applyOverrides() {
     var changed = Composition()
     let last = composition.entries.count - 1
     for index in composition.entries.indices {
       var entry = composition.entries[index]
-      if Supervisor.isDriverContainer(entry.program), let mode = commandLine.value("pollux.mode") { entry.mode = mode }
+      if Supervisor.isDriverContainer(entry.program), !isEntropy(entry), let mode = commandLine.value("pollux.mode") {
+        entry.mode = mode
+      }
       if index == last, let arguments = commandLine.value("pollux.arguments") { entry.arguments = arguments }
       changed.append(entry)
     }
     composition = changed
+  }
+
+  private func isEntropy(_ entry: CompositionEntry) -> Bool {
+    let type = DriverClass.entropy.deviceType
+    return entry.device.equals("entropy") || (!entry.device.isEmpty && device(entry.device, type: type)?.type == type)
   }
 
   /// The device at a path of the device tree; without a path, the first of `type`.

@@ -144,6 +144,13 @@ final class Linux {
     return entries.pointee.completion(&token, &status) != 0 ? (Int(token), status) : nil
   }
 
+  // MARK: The generator of random bytes
+
+  /// Random bytes from the device into the start of `buffer`; their number, or a negative error number.
+  func readRandom(into buffer: UnsafeMutableRawBufferPointer) -> Int {
+    entries.pointee.random(buffer.baseAddress, UInt(buffer.count))
+  }
+
   // MARK: The network interface
 
   private var interface: container_interface? {

@@ -40,20 +40,29 @@ import Pollux
     do throws(SystemError) {
       linux = try Linux(modules, events: notification, memory: MemoryObject(Handle(memory)))
     } catch { throw .kernel(error) }
-    let isNetwork = start.number("device-type") == 1
+    let type = start.number("device-type")
+    let isNetwork = type == 1
+    let isEntropy = type == 4
     func probe() throws(LoadFailure) {
       var modules = modules
       try modules.insert(Name("virtio_mmio"))
       guard linux.addDevice("virtio-mmio", registers: registers, physical: 0, size: 0x200) else {
         throw .kernel(.notFound)
       }
-      try modules.insert(Name(isNetwork ? "virtio_net" : "virtio_blk"))
+      try modules.insert(Name(isNetwork ? "virtio_net" : isEntropy ? "virtio_rng" : "virtio_blk"))
       linux.runWork()
       try linux.connect(modules)
     }
     let isSolo = start.text("mode")?.equals("solo") ?? false
     if isSolo { try probe() }
     do throws(SystemError) {
+      if isEntropy {
+        // The class has no twin, and init starts it in no other mode.
+        guard isSolo else { throw .unsupported }
+        Program.remark(Bytes("solo: Linux's virtio_rng"))
+        var server = try EntropyServer(linux, control, endpoint: Handle(service), events: notification)
+        try server.run()
+      }
       switch (isNetwork, isSolo) {
       case (false, true):
         guard let plane = LinuxPlane(linux, control) else { throw .notFound }

@@ -41,6 +41,8 @@ public enum DeviceClass: UInt64, Sendable {
   case console = 2
   /// Its service has the network interface (docs/net-driver.md).
   case network = 3
+  /// Its service gives random bytes (`EntropyCall`).
+  case entropy = 4
 }
 
 /// What became of a service.

@@ -26,10 +26,18 @@ final class MachineDevices: DeviceSource {
       throw .inputOutput
     }
     let service = message.text(at: 5, words: 3)
-    let isBlock = message[3] & 0xff == DeviceClass.block.rawValue
+    let driverClass = message[3] & 0xff
+    let permissions: UInt16
+    switch DeviceClass(rawValue: driverClass) {
+    case .block: permissions = isMounted(service) ? 0o444 : 0o666
+    case .console: permissions = 0o666
+    case .entropy: permissions = 0o444
+    case .network, nil: permissions = 0
+    }
     return DeviceDescription(
-      name: message.text(at: 1, words: 2), kind: isBlock ? .blockDevice : .characterDevice, size: message[4],
-      serial: message[3] >> 8, service: service, permissions: isBlock && isMounted(service) ? 0o444 : 0o666)
+      name: message.text(at: 1, words: 2),
+      kind: driverClass == DeviceClass.block.rawValue ? .blockDevice : .characterDevice, size: message[4],
+      serial: message[3] >> 8, service: service, driverClass: driverClass, permissions: permissions)
   }
 
   private func isMounted(_ service: [UInt8]) -> Bool { mounted.map { $0.service == service } ?? false }
@@ -37,16 +45,26 @@ final class MachineDevices: DeviceSource {
   func open(_ device: DeviceDescription) throws(FileError) -> any DeviceNode {
     if device.serial == Self.null { return NullDevice(givesZeros: false) }
     if device.serial == Self.zero { return NullDevice(givesZeros: true) }
-    guard device.kind == .blockDevice else { return ConsoleDevice() }
+    switch DeviceClass(rawValue: device.driverClass) {
+    case .console: return ConsoleDevice()
+    case .entropy: return EntropyDevice(try connect(device))
+    // Packets are no bytes of a file: an interface is used by its service.
+    case .network, nil: throw .unsupported
+    case .block: break
+    }
     if let mounted, isMounted(device.service) { return DiskDevice(mounted.store, isMounted: true) }
-    let name = ByteBlock(count: device.service.count)
-    for index in device.service.indices { name.area.store(device.service[index], at: index) }
-    let endpoint: Endpoint
-    do throws(SystemError) { endpoint = try Program.connect(name.area.bytes) } catch { throw .deviceGone }
+    let endpoint = try connect(device)
     do throws(BlockClientError) { return DiskDevice(try DiskStore(endpoint), isMounted: false) } catch {
       endpoint.handle.close()
       throw .deviceGone
     }
+  }
+
+  /// The way to the device's driver.
+  private func connect(_ device: DeviceDescription) throws(FileError) -> Endpoint {
+    let name = ByteBlock(count: device.service.count)
+    for index in device.service.indices { name.area.store(device.service[index], at: index) }
+    do throws(SystemError) { return try Program.connect(name.area.bytes) } catch { throw .deviceGone }
   }
 }
 
@@ -72,6 +90,42 @@ final class ConsoleDevice: DeviceNode {
     Console.write(UnsafeRawBufferPointer(start: area.unsafeBase, count: count))
     return count
   }
+  func flush() throws(FileError) {}
+}
+
+/// Random bytes, by the driver of an entropy device.
+final class EntropyDevice: DeviceNode {
+  private let endpoint: Endpoint
+  /// The server is one monitor: a longer read gets less than it asked for.
+  private static let largestRead = 16 * EntropyCall.largest
+
+  init(_ endpoint: Endpoint) { self.endpoint = endpoint }
+  deinit { endpoint.handle.close() }
+
+  func read(_ offset: UInt64, into area: ByteArea) throws(FileError) -> Int {
+    let wanted = min(area.count, Self.largestRead)
+    var done = 0
+    while done < wanted {
+      let part = min(wanted - done, EntropyCall.largest)
+      var message = Message(EntropyCall.read.rawValue, UInt64(part))
+      do throws(SystemError) { try endpoint.call(&message) } catch {
+        if done > 0 { break }
+        throw error == .cancelled ? .inputOutput : .deviceGone
+      }
+      let count = Int(min(message[1], UInt64(part)))
+      guard message[0] == EntropyReply.done.rawValue, count > 0 else {
+        if done > 0 { break }
+        throw .inputOutput
+      }
+      for index in 0..<count {
+        area.store(UInt8(truncatingIfNeeded: message[2 + index / 8] >> UInt64(index % 8 * 8)), at: done + index)
+      }
+      done += count
+    }
+    return done
+  }
+
+  func write(_ offset: UInt64, from area: ByteArea) throws(FileError) -> Int { throw .unsupported }
   func flush() throws(FileError) {}
 }
 
