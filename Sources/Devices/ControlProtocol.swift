@@ -14,6 +14,8 @@ public enum FaultInjection: Equatable, Sendable {
   case needsReset
   /// An interrupt of a queue that has nothing new.
   case spuriousInterrupt(queue: Int)
+  /// A queue is not served any more, until the driver resets the device.
+  case wedge(queue: Int)
   /// No faults from now on.
   case off
 }
@@ -25,12 +27,14 @@ public enum ControlCommand: Equatable, Sendable {
   case resume
   case resizeDisk(device: String, bytes: UInt64)
   case link(device: String, isUp: Bool)
+  /// Another address for a network interface, six bytes.
+  case mac(device: String, address: [UInt8])
   case inject(device: String, FaultInjection)
   case stats
   case stop(force: Bool)
 
   /// Every command's name, in the order of docs/control.md.
-  public static let names = ["status", "pause", "resume", "resize-disk", "link", "inject", "stats", "stop"]
+  public static let names = ["status", "pause", "resume", "resize-disk", "link", "mac", "inject", "stats", "stop"]
 }
 
 /// A command that cannot be carried out; the message goes to the client.
@@ -92,6 +96,7 @@ extension ControlCommand {
     case "resume": self = .resume
     case "resize-disk": self = .resizeDisk(device: try arguments.string("device"), bytes: try arguments.count("bytes"))
     case "link": self = .link(device: try arguments.string("device"), isUp: try arguments.boolean("up"))
+    case "mac": self = .mac(device: try arguments.string("device"), address: try arguments.address("address"))
     case "inject": self = .inject(device: try arguments.string("device"), try FaultInjection(&arguments))
     case "stats": self = .stats
     case "stop": self = .stop(force: try arguments.boolean("force", default: false))
@@ -120,11 +125,12 @@ extension FaultInjection {
       self = .delay(microseconds: microseconds)
     case "needs-reset": self = .needsReset
     case "spurious-interrupt": self = .spuriousInterrupt(queue: Int(clamping: try arguments.count("queue", default: 0)))
+    case "wedge": self = .wedge(queue: Int(clamping: try arguments.count("queue", default: 0)))
     case "off": self = .off
     default:
       throw arguments.problem(
         "fault",
-        "must be fail-next, fail-sectors, fail-rate, delay, needs-reset, spurious-interrupt or off")
+        "must be fail-next, fail-sectors, fail-rate, delay, needs-reset, spurious-interrupt, wedge or off")
     }
   }
 }
@@ -146,6 +152,16 @@ private struct Arguments {
     known.insert(name)
     guard case .string(let value)? = request[name] else { throw problem(name, "must be a string") }
     return value
+  }
+
+  /// A unicast MAC address as text.
+  mutating func address(_ name: String) throws(ControlError) -> [UInt8] {
+    let parts = try string(name).split(separator: ":", omittingEmptySubsequences: false)
+    let bytes = parts.compactMap { $0.count == 2 ? UInt8($0, radix: 16) : nil }
+    guard parts.count == 6, bytes.count == 6, bytes[0] & 1 == 0, bytes.contains(where: { $0 != 0 }) else {
+      throw problem(name, "must be a unicast MAC address such as 52:54:00:12:34:56")
+    }
+    return bytes
   }
 
   mutating func boolean(_ name: String, default fallback: Bool? = nil) throws(ControlError) -> Bool {

@@ -43,8 +43,13 @@ final class MachineControl: ControlTarget {
       do { try disk.resize(to: bytes) } catch { throw ControlError(error.description) }
       return ["bytes": .counter(disk.byteCount)]
     case .link(let device, let isUp):
-      try setLink(of: device, up: isUp)
+      try network(named: device).setLink(up: isUp)
       return ["up": .boolean(isUp)]
+    case .mac(let device, let address):
+      do { try network(named: device).setAddress(address) } catch let error as ControlError { throw error } catch {
+        throw ControlError("mac: \(error)")
+      }
+      return .object([])
     case .inject(let device, let fault):
       try inject(fault, into: device)
       return .object([])
@@ -92,11 +97,11 @@ final class MachineControl: ControlTarget {
     return disk
   }
 
-  private func setLink(of name: String, up: Bool) throws(ControlError) {
+  private func network(named name: String) throws(ControlError) -> NetworkDevice {
     guard let device = try attached(name).device as? NetworkDevice else {
       throw ControlError("\(name) is not a network device")
     }
-    device.setLink(up: up)
+    return device
   }
 
   private func inject(_ fault: FaultInjection, into name: String) throws(ControlError) {
@@ -110,6 +115,7 @@ final class MachineControl: ControlTarget {
         case .delay(let microseconds): .delay(nanoseconds: microseconds * 1000)
         case .needsReset: .needsReset
         case .spuriousInterrupt(let queue): .spuriousInterrupt(queue: queue)
+        case .wedge(let queue): .wedge(queue: queue)
         case .off: .clear
         }
       disk.inject(translated)
@@ -118,8 +124,9 @@ final class MachineControl: ControlTarget {
     switch fault {
     case .needsReset: device.transport.context.needsReset("fault injected")
     case .spuriousInterrupt(let queue): device.transport.context.spuriousInterrupt(queue: queue)
-    case .off: break
-    default: throw ControlError("\(name) is not a disk: it takes needs-reset and spurious-interrupt only")
+    case .wedge(let queue): device.transport.context.wedge(queue: queue)
+    case .off: device.transport.context.wedge(queue: nil)
+    default: throw ControlError("\(name) is not a disk: it takes needs-reset, spurious-interrupt and wedge only")
     }
   }
 

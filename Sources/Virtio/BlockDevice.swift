@@ -143,6 +143,10 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
     switch fault {
     case .needsReset: context.needsReset("fault injected")
     case .spuriousInterrupt(let queue): context.spuriousInterrupt(queue: queue)
+    case .wedge(let queue): context.wedge(queue: queue)
+    case .clear:
+      context.onDeviceThread { [self] in faults.apply(.clear) }
+      context.wedge(queue: nil)
     default: context.onDeviceThread { [self] in faults.apply(fault) }
     }
   }

@@ -14,6 +14,8 @@ public enum BlockFault: Sendable, Equatable {
   case needsReset
   /// An interrupt of a queue for which nothing was used.
   case spuriousInterrupt(queue: Int)
+  /// The queue is not served any more, until a reset or `clear`.
+  case wedge(queue: Int)
   /// No faults from now on.
   case clear
 }
@@ -35,7 +37,7 @@ struct BlockFaults {
     case .failRate(let rate): failRate = min(max(rate.isNaN ? 0 : rate, 0), 1)
     case .delay(let nanoseconds): delay = nanoseconds
     case .clear: (failNext, failSectors, failRate, delay) = (0, nil, 0, 0)
-    case .needsReset, .spuriousInterrupt: break
+    case .needsReset, .spuriousInterrupt, .wedge: break
     }
     isActive = failNext > 0 || failSectors != nil || failRate > 0
   }

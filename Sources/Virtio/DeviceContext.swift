@@ -70,6 +70,8 @@ public final class DeviceContext: @unchecked Sendable {
   private var paused = false
   private var failed = false
   private var inPass = false
+  /// Bits of the queues that a fault keeps from being served.
+  private var wedged: UInt64 = 0
 
   init(
     name: String, device: any VirtioDevice, line: any InterruptTrigger, messages: any MessageRouter,
@@ -172,6 +174,7 @@ public final class DeviceContext: @unchecked Sendable {
     for queue in queues { queue.ring = nil }
     started = false
     failed = false
+    wedged = 0
   }
 
   // MARK: Notifications to the driver
@@ -203,6 +206,23 @@ public final class DeviceContext: @unchecked Sendable {
     interrupt(queue)
   }
 
+  /// Serves a queue no more and shows nothing that was completed in it, as a fault to test drivers with; nil: serves all again. A reset
+  /// of the device ends it too. Any thread.
+  public func wedge(queue: Int?) {
+    onDeviceThread { [self] in
+      if let queue {
+        if queues.indices.contains(queue) { wedged |= 1 << UInt64(queue) }
+      } else if wedged != 0 {
+        wedged = 0
+        guard isServing else { return }
+        publishAll()
+        runPass()
+      }
+    }
+  }
+
+  private func isWedged(_ queue: VirtioQueue) -> Bool { wedged >> UInt64(queue.index) & 1 != 0 }
+
   private func interrupt(_ queue: Int) {
     if enabledMessages.load(ordering: .acquiring) & (1 << UInt64(queue)) != 0 {
       messages.trigger(queue: queue)
@@ -215,7 +235,7 @@ public final class DeviceContext: @unchecked Sendable {
   /// Shows the driver what was completed since the last time, and interrupts where it wants that. Device thread only.
   func publishAll() {
     for queue in queues {
-      guard let ring = queue.ring else { continue }
+      guard let ring = queue.ring, !isWedged(queue) else { continue }
       switch ring.publish() {
       case .nothingPublished: continue
       case .suppressed: queue.statistics.interruptsSuppressed &+= 1
@@ -272,7 +292,7 @@ public final class DeviceContext: @unchecked Sendable {
   private func iterate() throws(QueueError) -> Bool {
     var progress = false
     for queue in queues {
-      guard let ring = queue.ring, ring.hasAvailable else { continue }
+      guard let ring = queue.ring, ring.hasAvailable, !isWedged(queue) else { continue }
       if try device.serve(queue) { progress = true }
     }
     if try device.poll() { progress = true }

@@ -40,10 +40,12 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
   public let configuration = ConfigurationSpace(count: 12)
 
   private let link: any PacketLink
-  private let address: UInt64
   // Set once, before the device's thread runs.
   private weak var context: DeviceContext?
   private let linkIsUp = Atomic<Bool>(true)
+  /// The interface's own address, which a reset restores; of the upper bits, 48 says that the filter has not followed it yet.
+  private let ownAddress: Atomic<UInt64>
+  private static let isNew: UInt64 = 1 << 48
   private var negotiated: UInt64 = 0
   private var filter: ReceiveFilter
 
@@ -68,8 +70,9 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
   public init(link: any PacketLink, address: [UInt8], queueSize: UInt16 = 256) throws(Errno) {
     guard address.count == 6, address[0] & 1 == 0 else { throw .invalidArgument }
     self.link = link
-    self.address = ReceiveFilter.number(address)
-    filter = ReceiveFilter(address: self.address)
+    let number = ReceiveFilter.number(address)
+    ownAddress = Atomic(number)
+    filter = ReceiveFilter(address: number)
     queueSizes = [queueSize, queueSize, 64]
     var offered =
       Feature.address | Feature.status | Feature.mergeableBuffers | Feature.controlQueue | Feature.controlReceive
@@ -97,6 +100,24 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
 
   /// Whether the cable is plugged in. Any thread.
   public var isLinkUp: Bool { linkIsUp.load(ordering: .acquiring) }
+
+  /// Gives the interface another address, a 6-byte unicast one, and tells the driver by a configuration interrupt. What the guest has set
+  /// itself gives way. Any thread.
+  public func setAddress(_ address: [UInt8]) throws(Errno) {
+    guard address.count == 6, address[0] & 1 == 0 else { throw .invalidArgument }
+    ownAddress.store(ReceiveFilter.number(address) | Self.isNew, ordering: .releasing)
+    configuration.update(address.enumerated().map { ($0.offset, $0.element) })
+    context?.configurationChanged()
+  }
+
+  /// Device thread only.
+  private func followOwnAddress() {
+    let address = ownAddress.load(ordering: .acquiring)
+    guard address & Self.isNew != 0 else { return }
+    // Where it has changed again meanwhile, the next packet follows that.
+    _ = ownAddress.compareExchange(expected: address, desired: address & ~Self.isNew, ordering: .acquiringAndReleasing)
+    filter.address = address & ~Self.isNew
+  }
 
   // MARK: VirtioDevice
 
@@ -143,7 +164,10 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
   public func drain(_ queue: VirtioQueue?) {}
 
   public func stop() {
+    let address = ownAddress.load(ordering: .acquiring) & ~Self.isNew
     filter = ReceiveFilter(address: address)
+    // The guest's own address goes with its driver.
+    configuration.update((0..<6).map { ($0, UInt8(truncatingIfNeeded: address >> UInt64(40 - 8 * $0))) })
     negotiated = 0
     waiting = 0
     transmitFull = false
@@ -210,6 +234,7 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
   /// Whether the packet in `packet` is for this driver; completes its checksum if the driver cannot.
   private func isWanted(_ count: Int) -> Bool {
     guard count >= packetHeaderSize + 14, let bytes = packet.baseAddress else { return false }
+    followOwnAddress()
     if negotiated & Feature.controlReceive != 0,
       !filter.admits(ReceiveFilter.number(UnsafeRawBufferPointer(start: bytes + packetHeaderSize, count: 6)))
     {
@@ -325,6 +350,7 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
       return true
     case (1, 1):
       guard let address = takeAddress(), address >> 40 & 1 == 0 else { return false }
+      followOwnAddress()
       filter.address = address
       configuration.update((0..<6).map { ($0, UInt8(truncatingIfNeeded: address >> UInt64(40 - 8 * $0))) })
       return true

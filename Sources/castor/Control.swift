@@ -26,7 +26,7 @@ struct Control: ParsableCommand {
   var machine: String?
   @Argument(
     help: "Command and its operands.",
-    completion: .list(["status", "pause", "resume", "resize-disk", "link", "inject", "stats", "stop"]))
+    completion: .list(["status", "pause", "resume", "resize-disk", "link", "mac", "inject", "stats", "stop"]))
   var command: [String] = []
 
   func run() throws {

@@ -13,11 +13,13 @@ struct ControlRequest {
     pause | resume                       stop and continue its vCPUs
     resize-disk DISK SIZE                change a disk's capacity
     link NET up|down                     plug or unplug a network interface
+    mac NET ADDRESS                      give a network interface another address
     inject DISK fail-next COUNT          the next requests fail with an I/O error
     inject DISK fail-sectors FIRST-LAST  requests that touch these sectors fail
     inject DISK fail-rate RATE           this part of all requests fails, 0 to 1
     inject DISK delay TIME               hold completions back: 500us, 20ms, 1s
     inject DEVICE spurious-interrupt [Q] an interrupt without a completion
+    inject DEVICE wedge [Q]              a queue is not served until a reset or off
     inject DEVICE needs-reset            the device breaks
     inject DEVICE off                    no faults from now on
     stats                                counters of exits, queues and latencies
@@ -54,6 +56,13 @@ struct ControlRequest {
       let text = try next("up or down")
       guard text == "up" || text == "down" else { throw Self.usage(command, text, "must be up or down") }
       members["up"] = text == "up"
+    case "mac":
+      members["device"] = try next("an interface, such as net0")
+      let text = try next("an address, such as 52:54:00:12:34:56")
+      guard let address = MACAddress(text) else {
+        throw Self.usage(command, text, "must be a unicast MAC address, such as 52:54:00:12:34:56")
+      }
+      members["address"] = address.description
     case "inject":
       members["device"] = try next("a device, such as disk0")
       let fault = try next("a fault")
@@ -90,7 +99,7 @@ struct ControlRequest {
         throw usage(fault, text, "needs a time: 500us, 20ms, 1s")
       }
       members["microseconds"] = microseconds
-    case "spurious-interrupt":
+    case "spurious-interrupt", "wedge":
       guard let text = next() else {
         members["queue"] = 0
         return

@@ -16,6 +16,11 @@ import Testing
     (#"{"command":"stop"}"#, .stop(force: false)), (#"{"command":"stop","force":true}"#, .stop(force: true)),
     (#"{"command":"resize-disk","device":"disk0","bytes":1073741824}"#, .resizeDisk(device: "disk0", bytes: 1 << 30)),
     (#"{"command":"link","device":"net0","up":false}"#, .link(device: "net0", isUp: false)),
+    (
+      #"{"command":"mac","device":"net0","address":"52:54:00:12:34:56"}"#,
+      .mac(device: "net0", address: [0x52, 0x54, 0, 0x12, 0x34, 0x56])
+    ),
+    (#"{"command":"inject","device":"d","fault":"wedge"}"#, .inject(device: "d", .wedge(queue: 0))),
     (#"{"command":"inject","device":"d","fault":"fail-next","count":3}"#, .inject(device: "d", .failNext(count: 3))),
     (
       #"{"command":"inject","device":"d","fault":"fail-sectors","first":8,"count":4}"#,
@@ -52,6 +57,8 @@ import Testing
     (#"{"command":"resize-disk","device":"d","bytes":-1}"#, "\"bytes\""),
     (#"{"command":"resize-disk","device":"d","bytes":1.5}"#, "\"bytes\""),
     (#"{"command":"resize-disk","bytes":1}"#, "\"device\""), (#"{"command":"link","device":"n"}"#, "\"up\""),
+    (#"{"command":"mac","device":"n","address":"52:54:00:12:34"}"#, "MAC address"),
+    (#"{"command":"mac","device":"n","address":"53:54:00:12:34:56"}"#, "unicast"),
     (#"{"command":"inject","device":"d","fault":"fire"}"#, "\"fault\""),
     (#"{"command":"inject","device":"d","fault":"fail-rate","rate":1.1}"#, "0 to 1"),
     (#"{"command":"inject","device":"d","fault":"fail-rate","rate":2}"#, "0 to 1"),

@@ -24,7 +24,9 @@ import Testing
 
   /// A guest with a configuration's memory, processors and services, and a disk in `folder`. A service of a driver that there is none of is
   /// left out.
-  private func description(_ machine: MachineConfiguration, on host: Host, in folder: ScratchFolder) throws -> GuestDescription {
+  private func description(_ machine: MachineConfiguration, on host: Host, in folder: ScratchFolder) throws
+    -> GuestDescription
+  {
     var description = GuestDescription(memory: "\(machine.memory >> 20)M", cpus: machine.cpus)
     description.disk = try folder.file("disk.img", bytes: 16 << 20)
     if machine.entropy {

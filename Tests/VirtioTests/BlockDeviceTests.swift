@@ -394,6 +394,23 @@ final class BlockDriver {
     #expect(try driver.perform(4).status == 0)
   }
 
+  @Test func wedgedQueueShowsNothingUntilAResetOrTheEnd() throws {
+    let driver = try BlockDriver(try MemoryBackend(byteCount: 1 << 20))
+    driver.device.inject(.wedge(queue: 0))
+    _ = try driver.add(0, readCount: 512, indirect: true)
+    try driver.machine.kick()
+    usleep(20_000)
+    #expect(try !driver.machine.drivers[0].hasUsed())
+    #expect(driver.machine.status & DeviceStatus.needsReset == 0)
+    driver.device.inject(.clear)
+    #expect(try driver.machine.used() != nil)
+    driver.device.inject(.wedge(queue: 0))
+    _ = try driver.add(0, readCount: 512, indirect: true)
+    try driver.machine.kick()
+    try driver.machine.initialize()
+    #expect(try driver.perform(4).status == 0)
+  }
+
   @Test func requestWithoutHeaderOrStatusBreaksTheDeviceUntilReset() throws {
     let driver = try BlockDriver(try MemoryBackend(byteCount: 1 << 20))
     for readable in [15, 16] {

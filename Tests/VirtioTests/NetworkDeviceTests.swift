@@ -212,6 +212,27 @@ private func frame(to destination: [UInt8] = [0x52, 0x54, 0, 0, 0, 2], _ count: 
     #expect(try arriving() == [false, true, false, false])
   }
 
+  @Test func addressFromOutsideIsToldAndOutlivesAReset() throws {
+    let (first, second) = try twoGuests()
+    try second.giveBuffers(8, of: 512)
+    #expect(try second.control(0, 0, [0]) == 0)
+    // What the guest chose itself gives way.
+    #expect(try second.control(1, 1, [0x52, 0x54, 0, 0, 0, 7]) == 0)
+    try second.device.setAddress([0x52, 0x54, 0, 0, 0, 9])
+    #expect(second.machine.interrupts.line >= 1)
+    #expect(second.machine.read(Register.interruptStatus) & 2 == 2)
+    func address() -> [UInt64] { (0..<6).map { second.machine.transport.read(offset: 0x100 + $0, size: 1) } }
+    #expect(address() == [0x52, 0x54, 0, 0, 0, 9])
+    try first.send(frame(to: [0x52, 0x54, 0, 0, 0, 7], 50))
+    try first.send(frame(to: [0x52, 0x54, 0, 0, 0, 9], 50, seed: 3))
+    #expect(
+      try second.received().map { Array($0.bytes[12...]) } == frame(to: [0x52, 0x54, 0, 0, 0, 9], 50, seed: 3))
+    #expect(try second.control(1, 1, [0x52, 0x54, 0, 0, 0, 7]) == 0)
+    try second.machine.initialize()
+    #expect(address() == [0x52, 0x54, 0, 0, 0, 9])
+    #expect(throws: (any Error).self) { try second.device.setAddress([1, 0, 0, 0, 0, 0]) }
+  }
+
   @Test func pulledCableIsToldAndLosesFrames() throws {
     let (first, second) = try twoGuests()
     try second.giveBuffers(8, of: 512)
