@@ -18,7 +18,11 @@ struct DriverSetup: CustomTestStringConvertible, Sendable {
 
 /// Something that goes wrong, as words for `castor ctl`, and how many requests may fail by it.
 enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
-  case capacity, needsReset, oneError, burst, rangeOfErrors, delay, spuriousInterrupts
+  case capacity, needsReset, oneError, burst, rangeOfErrors, delay, spuriousInterrupts, wedgedQueue, lateCompletions
+
+  /// What a driver gets over without a limit for requests, and what only such a limit ends.
+  static let ordinary = allCases.filter { !timed.contains($0) }
+  static let timed: [Fault] = [.wedgedQueue, .lateCompletions]
 
   var testDescription: String { rawValue }
   var begin: [[String]] {
@@ -30,19 +34,25 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     case .rangeOfErrors: [["inject", "disk0", "fail-sectors", "800-1599"]]
     case .delay: [["inject", "disk0", "delay", "300ms"]]
     case .spuriousInterrupts: [[String]](repeating: ["inject", "disk0", "spurious-interrupt"], count: 5)
+    case .wedgedQueue: [["inject", "disk0", "wedge"]]
+    case .lateCompletions: [["inject", "disk0", "delay", "20s"]]
     }
   }
   var end: [[String]] {
     switch self {
-    case .rangeOfErrors, .delay: [["inject", "disk0", "off"]]
+    case .rangeOfErrors, .delay, .lateCompletions: [["inject", "disk0", "off"]]
     default: []
     }
   }
+  /// How long it is there, in seconds.
+  var duration: TimeInterval { self == .lateCompletions ? 1.5 : 0.35 }
   var errors: ClosedRange<Int> {
     switch self {
     case .oneError: 1...1
     case .burst: 20...20
     case .rangeOfErrors: 1...100_000
+    // What is late twice fails, and so does what is sent after that until the fault ends.
+    case .lateCompletions: 8...100_000
     default: 0...0
     }
   }
@@ -75,25 +85,33 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
 
   @Test(arguments: DriverSetup.all)
   func everyRequestEndsOnceAndNoByteIsWrong(setup: DriverSetup) throws {
-    var slow = try exercise(setup, with: Fault.allCases)
+    var slow = try exercise(setup, with: Fault.ordinary)
     // The host is shared, and one slow run says nothing of the driver; a driver that a fault makes slow is slow each time.
     for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow) }
     #expect(slow.isEmpty, "slower than half after these faults, in every run")
   }
 
+  /// A device that does not answer is reset after the service's limit; what was in flight is done then, or fails if it is late again.
+  @Test(arguments: DriverSetup.all)
+  func aDeviceThatDoesNotAnswerIsReset(setup: DriverSetup) throws {
+    var slow = try exercise(setup, with: Fault.timed, limit: 400)
+    for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow, limit: 400) }
+    #expect(slow.isEmpty, "slower than half after these faults, in every run")
+  }
+
   /// Lets `faults` happen one after the other while blocks are written, read and checked; those after which the driver was never again
-  /// half as fast as before.
-  private func exercise(_ setup: DriverSetup, with faults: [Fault]) throws -> [Fault] {
+  /// half as fast as before. `limit`: the service's for requests, in ms.
+  private func exercise(_ setup: DriverSetup, with faults: [Fault], limit: Int? = nil) throws -> [Fault] {
     let scratch = try ScratchFolder()
     let control = CastorControl(socket: "\(scratch.path)/control.sock")
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
-    // Each fault and the time after it.
-    let step = 1.2
-    // At the end, time for the last fault's recovery on a machine with other work.
-    let seconds = 2 + Double(faults.count) * step + 3
+    // The time after each fault, and at the end for the last one's recovery on a machine with other work.
+    let rest = 0.85
+    let seconds = 2 + faults.reduce(0) { $0 + $1.duration + rest } + 3
     description.services = [
-      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0",
+      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0"
+        + (limit.map { ",arguments=timeout=\($0)" } ?? ""),
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=\(Int(seconds * 1000)) exit=on",
     ]
     description.extra = ["control=\(control.socket)"]
@@ -104,9 +122,9 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     for fault in faults {
       marks.append((fault, guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1))
       for words in fault.begin { #expect(try control(words).code == 0, "\(fault)") }
-      Thread.sleep(forTimeInterval: 0.35)
+      Thread.sleep(forTimeInterval: fault.duration)
       for words in fault.end { #expect(try control(words).code == 0, "\(fault)") }
-      Thread.sleep(forTimeInterval: step - 0.35)
+      Thread.sleep(forTimeInterval: rest)
     }
     let run = guest.finish(seconds: seconds + 60)
     let windows = run.records.filter { $0["report"] as? String == "exercise" }.map { Counts($0) }
@@ -128,7 +146,8 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
       let again = later.firstIndex { $0 * 20 >= before * 19 }.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
       lines.append("  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(again)")
       // Nothing waits for the next fault to be woken up.
-      #expect((own.map(\.gap).max() ?? 0) < 1_000_000_000, "\(mark.fault)")
+      let longest = mark.fault == .lateCompletions ? 2_500 : 1_000
+      #expect((own.map(\.gap).max() ?? 0) < longest * 1_000_000, "\(mark.fault)")
       let fastest = later.max() ?? 0
       if fastest * 2 <= before {
         slow.append(mark.fault)

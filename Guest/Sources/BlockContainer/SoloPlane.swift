@@ -253,6 +253,13 @@ final class SoloPlane: BlockPlane {
     }
   }
 
+  func reset() {
+    lock.hold {
+      _ = device.bringUp()
+      restart()
+    }
+  }
+
   private func restart() {
     for token in bounces.indices { release(token) }
     // What was finished but not taken is in the server's table still, so it is submitted again like the rest.

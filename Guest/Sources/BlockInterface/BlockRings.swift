@@ -46,6 +46,8 @@ public enum BlockStatus: UInt32, Sendable {
   case readOnly = 5
   /// The device has failed and could not be brought back.
   case deviceLost = 6
+  /// The device did not answer in time, and not after a reset either.
+  case timedOut = 7
 }
 
 /// One request.

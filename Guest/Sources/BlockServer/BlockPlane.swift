@@ -67,6 +67,8 @@ public protocol BlockPlane: AnyObject {
   func disarmInterrupt()
   /// Bits of the notification arrived.
   func handle(events: UInt64)
+  /// The device does not answer: has it reset and set up anew. What came of it `takeState` tells.
+  func reset()
   /// Takes what happened to the device since the last call.
   func takeState() -> PlaneState
   /// The device's used ring and status bytes, to be shown to clients read-only, and the size of the queue; nil where

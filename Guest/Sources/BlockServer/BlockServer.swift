@@ -55,6 +55,9 @@ private struct InFlight {
   var request: BlockRequest
   /// The device's slot, where the client has been told of it; else -1.
   var slot = -1
+  /// Ticks of the request clock that it has seen, and whether the device was reset for its sake.
+  var age = 0
+  var isRetried = false
 }
 
 public final class BlockServer<Plane: BlockPlane> {
@@ -75,16 +78,29 @@ public final class BlockServer<Plane: BlockPlane> {
   private static var maximumRequests: Int { 512 }
 
   private let events: Notification
+  /// Half of the time that the device has for a request, in ticks; 0: any time.
+  private let patience: UInt64
+  private lazy var clock = AlarmClock.make(events, bits: Self.clockTicked, for: "block service")
+  private var clockRuns = false
+  /// The request that the plane had no room for.
+  private var stalled: Int?
   /// The bit of `events` that says that a client's process has ended.
   private static var clientEnded: UInt64 { 1 << 62 }
+  /// That of the request clock.
+  private static var clockTicked: UInt64 { 1 << 61 }
+  private static var ownEvents: UInt64 { clientEnded | clockTicked }
 
   /// The device's name in the registry, and the sectors that it was told of last.
   private let name: StaticString
   private var announcedSectors: UInt64?
 
   /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`, and announces the device as `name`.
-  public init(plane: Plane, endpoint: Handle, events: Notification, name: StaticString) throws(SystemError) {
+  /// A device that has not done a request after `timeout` milliseconds is reset; 0: never.
+  public init(
+    plane: Plane, endpoint: Handle, events: Notification, name: StaticString, timeout: UInt64
+  ) throws(SystemError) {
     self.plane = plane
+    patience = Clock.ticks(microseconds: timeout * 1000 / 2)
     self.name = name
     self.events = events
     pollNow = plane.pollTicks
@@ -106,7 +122,8 @@ public final class BlockServer<Plane: BlockPlane> {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
-        if bits & ~Self.clientEnded != 0 { plane.handle(events: bits & ~Self.clientEnded) }
+        if bits & ~Self.ownEvents != 0 { plane.handle(events: bits & ~Self.ownEvents) }
+        if bits & Self.clockTicked != 0 { tick() }
         if bits & Self.clientEnded != 0 { dropOrphans() }
       case .call(let badge):
         answer(&message, badge: badge)
@@ -139,7 +156,48 @@ public final class BlockServer<Plane: BlockPlane> {
       if plane.pollTicks > 0, !answered, everybodyWaits {
         if poll(for: wanted) { continue }
       }
-      if !plane.armInterrupt(after: wanted) { return }
+      if !plane.armInterrupt(after: wanted) {
+        startClock()
+        return
+      }
+    }
+  }
+
+  // MARK: Requests that take too long
+
+  /// Has the request clock tick once, if there is one and it does not run.
+  private func startClock() {
+    guard patience > 0, !clockRuns else { return }
+    clockRuns = true
+    clock?.set(Clock.now + patience)
+  }
+
+  /// A request that the third tick finds has taken between one and one and a half times the limit. Then the device is reset: what it had goes
+  /// to it again, and what has been too late twice fails.
+  private func tick() {
+    clockRuns = false
+    // Perhaps it is only the interrupt that is missing.
+    pump()
+    var late = 0
+    var gone: [Int] = []
+    for token in requests.indices where requests[token].session != nil {
+      requests[token].age += 1
+      guard requests[token].age > 2 else { continue }
+      late += 1
+      if requests[token].isRetried { gone.append(token) }
+    }
+    guard late > 0 else { return }
+    var line = Text("block service: the device has not done ")
+    line.add(late)
+    line.add(late == 1 ? " request in time; it is reset\n" : " requests in time; it is reset\n")
+    line.print()
+    line.log()
+    plane.reset()
+    // The device has let go of all of them.
+    for token in gone { finish(PlaneCompletion(token: token, status: .timedOut)) }
+    for token in requests.indices where requests[token].session != nil {
+      if requests[token].age > 2 { requests[token].isRetried = true }
+      requests[token].age = 0
     }
   }
 
@@ -162,7 +220,7 @@ public final class BlockServer<Plane: BlockPlane> {
     case .working: return false
     case .restarted:
       for token in requests.indices {
-        guard let session = requests[token].session, let region = session.region else { continue }
+        guard let session = requests[token].session, let region = session.region, token != stalled else { continue }
         if requests[token].slot >= 0 { session.rings.clearSlot(requests[token].slot) }
         switch plane.submit(requests[token].request, region: region, token: token) {
         case .finished(let status): finish(PlaneCompletion(token: token, status: status))
@@ -186,6 +244,10 @@ public final class BlockServer<Plane: BlockPlane> {
   /// Takes what the clients submitted, as far as the plane has room; true if there was something.
   private func takeSubmissions() -> Bool {
     var found = false
+    if let stalled {
+      guard submit(stalled) else { return false }
+      found = true
+    }
     let count = sessions.count
     var step = 0
     while step < count {
@@ -200,6 +262,7 @@ public final class BlockServer<Plane: BlockPlane> {
         }
         guard case .none = taken else {
           found = true
+          // The turn stays with this session until there is room.
           if !start(taken, session, region, token) { return true }
           continue
         }
@@ -210,7 +273,7 @@ public final class BlockServer<Plane: BlockPlane> {
     return found
   }
 
-  /// Gives a request to the plane; false if the plane is full, and then the request waits in `requests` for its turn.
+  /// Gives a request to the plane; false if the plane is full, and then the request is `stalled`, before all others.
   private func start(_ taken: BlockDriverRings.Taken, _ session: Session, _ region: BlockRegion, _ token: Int) -> Bool {
     served += 1
     switch taken {
@@ -225,26 +288,24 @@ public final class BlockServer<Plane: BlockPlane> {
       }
       freeTokens.removeLast()
       requests[token] = InFlight(session: session, request: request)
-      while true {
-        switch plane.submit(request, region: region, token: token) {
-        case .accepted: return true
-        case .acceptedInSlot(let slot, let usedIndex):
-          note(token, slot, usedIndex)
-          return true
-        case .finished(let status):
-          finish(PlaneCompletion(token: token, status: status))
-          return true
-        case .full:
-          // Room comes with a completion. There is always one to come, or the plane would have room.
-          plane.kick()
-          guard let completion = waitForCompletion() else {
-            finish(PlaneCompletion(token: token, status: .deviceLost))
-            return true
-          }
-          finish(completion)
-        }
-      }
+      return submit(token)
     }
+  }
+
+  /// Gives the plane a request of the table; false: it has no room, which comes with a completion. There is always one to come, or the plane
+  /// would have room.
+  private func submit(_ token: Int) -> Bool {
+    stalled = nil
+    guard let region = requests[token].session?.region else { return true }
+    switch plane.submit(requests[token].request, region: region, token: token) {
+    case .accepted: break
+    case .acceptedInSlot(let slot, let usedIndex): note(token, slot, usedIndex)
+    case .finished(let status): finish(PlaneCompletion(token: token, status: status))
+    case .full:
+      stalled = token
+      return false
+    }
+    return true
   }
 
   /// Tells the client which slot of the device has the request.
@@ -269,6 +330,7 @@ public final class BlockServer<Plane: BlockPlane> {
     let request = requests[completion.token].request
     if requests[completion.token].slot >= 0 { session.rings.clearSlot(requests[completion.token].slot) }
     requests[completion.token].session = nil
+    if stalled == completion.token { stalled = nil }
     freeTokens.append(completion.token)
     session.rings.complete(
       BlockResult(
@@ -369,9 +431,17 @@ public final class BlockServer<Plane: BlockPlane> {
   private func settleOrphans(of badge: UInt64) {
     dropOrphans()
     while sessions.contains(where: { $0.isOrphan && $0.badge == badge && $0.rings.inFlight > 0 }) {
+      _ = takeSubmissions()
       plane.kick()
-      guard let completion = waitForCompletion() else { break }
-      finish(completion)
+      if let completion = waitForCompletion() {
+        finish(completion)
+        continue
+      }
+      // After a reset the device has none of them any more.
+      plane.reset()
+      for token in requests.indices where requests[token].session?.isOrphan ?? false {
+        finish(PlaneCompletion(token: token, status: .timedOut))
+      }
     }
     removeOrphans()
   }

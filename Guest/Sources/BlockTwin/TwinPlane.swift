@@ -137,6 +137,8 @@ final class TwinPlane: BlockPlane {
     if events & TwinEvent.control != 0 { synchronise(.synchronise) }
   }
 
+  func reset() { synchronise(.failed) }
+
   /// Fetches the state from the container; a new generation means that the rings are empty and all is to be sent again.
   private func synchronise(_ call: ControlCall) {
     // The end of an interrupt masks its entry of the device's table, and the container may be about to fill that anew.

@@ -140,6 +140,8 @@ final class LinuxNetPlane: NetPlane {
     sending = 0
   }
 
+  func reset() { restart() }
+
   func takeState() -> NetPlaneState {
     let taken = news
     if case .restarted = taken { news = .working }

@@ -87,13 +87,15 @@ final class LinuxPlane: BlockPlane {
 
   func handle(events: UInt64) {
     linux.handleInterrupt()
-    if registers.needsReset { restart() }
+    if registers.needsReset {
+      LinuxContainerProgram.complain("the device asks for a reset")
+      restart()
+    }
     _ = linux.readGeometry(&geometryNow)
   }
 
   /// Linux's driver does not look at what the device asks for; suspending and resuming it is what resets the device.
   private func restart() {
-    LinuxContainerProgram.complain("the device asks for a reset")
     resets += 1
     inFlight = 0
     kicks = 0
@@ -105,6 +107,8 @@ final class LinuxPlane: BlockPlane {
     }
     news = .restarted
   }
+
+  func reset() { restart() }
 
   func takeState() -> PlaneState {
     let taken = news

@@ -12,7 +12,8 @@ import Pollux
       let arguments = CommandLine(start.text("arguments") ?? Bytes(""))
       let size = max(4096, min(arguments.value("size")?.size ?? (1 << 20), 1 << 30)) & ~4095
       let plane = try MemoryPlane(size: size)
-      try BlockServer(plane: plane, endpoint: Handle(service), events: try Notification.create(), name: "memdisk0")
+      try BlockServer(plane: plane, endpoint: Handle(service), events: try Notification.create(), name: "memdisk0",
+        timeout: 0)
         .run()
     } catch {
       var line = Text("memdisk: ")
@@ -66,6 +67,7 @@ final class MemoryPlane: BlockPlane {
   func armInterrupt(after count: Int) -> Bool { false }
   func disarmInterrupt() {}
   func handle(events: UInt64) {}
+  func reset() {}
   func takeState() -> PlaneState { .working }
   var completionMemory: (memory: MemoryObject, queueSize: Int)? { nil }
 }

@@ -26,18 +26,40 @@ public struct NetBuffer {
   public var bufferCount: Int { Int(header.load(fromByteOffset: 10, as: UInt16.self)) }
 }
 
+/// Memory that is shared with the service, given back by `release`.
+private struct SharedMemory {
+  let object: MemoryObject
+  let mapping: Mapping
+
+  init(_ size: Int) throws(NetClientError) {
+    do throws(SystemError) {
+      let object = try MemoryObject.create(UInt64(size))
+      do throws(SystemError) { mapping = try object.map([.read, .write]) } catch {
+        object.handle.close()
+        throw error
+      }
+      self.object = object
+    } catch { throw .kernel(error) }
+  }
+
+  func release() {
+    mapping.unmap()
+    object.handle.close()
+  }
+}
+
 /// A session with a network service. Used by one thread.
 public final class NetDevice {
   private let endpoint: Endpoint
   private let identifier: UInt64
   private var rings: PacketClientRings
-  private let ringMemory: MemoryObject
-  private let ringMapping: Mapping
-  private let dataMemory: MemoryObject
-  private let dataMapping: Mapping
+  private let ringMemory: SharedMemory
+  private let dataMemory: SharedMemory
   private let bufferSize: Int
   private let receiveCount: Int
   private var freeTransmit: [UInt32] = []
+  /// Whether a transmit buffer is with the driver, by its number among them.
+  private var isOnItsWay: [Bool]
   public let mode: NetMode
   /// Calls of the service so far.
   public private(set) var calls: UInt64 = 0
@@ -48,47 +70,65 @@ public final class NetDevice {
   }
 
   /// Opens the interface with `receive` buffers for what comes and `transmit` for what goes (powers of two), each of `bufferSize`
-  /// bytes, and gives it all of the former.
+  /// bytes, and gives it all of the former. `endpoint` belongs to the device from then on, and is closed if it fails.
   public init(
     _ endpoint: Endpoint, receive: Int = 128, transmit: Int = 128, bufferSize: Int = 2048
   ) throws(NetClientError) {
-    guard let layout = PacketRingLayout(receive: receive, transmit: transmit), bufferSize >= 64,
-      bufferSize * (receive + transmit) < 1 << 31
-    else { throw .refused(.badMemory) }
-    var message = Message(NetCall.describe.rawValue)
-    try Self.call(endpoint, &message)
-    mode = NetMode(rawValue: message[3]) ?? .solo
-    do throws(SystemError) {
-      ringMemory = try MemoryObject.create(UInt64(layout.byteCount))
-      ringMapping = try ringMemory.map([.read, .write])
-      dataMemory = try MemoryObject.create(UInt64(bufferSize * (receive + transmit)))
-      dataMapping = try dataMemory.map([.read, .write])
-    } catch { throw .kernel(error) }
-    let memory = RingMemory(unsafeBase: ringMapping.base, byteCount: ringMapping.size, physical: 0)
-    guard let rings = PacketClientRings(memory: memory, layout: layout) else { throw .refused(.badMemory) }
-    message = Message(NetCall.attach.rawValue, UInt64(receive) | UInt64(transmit) << 16)
-    message.pass(ringMemory.handle, [.read, .write])
-    try Self.call(endpoint, &message)
-    identifier = message[1]
-    message = Message(NetCall.region.rawValue, identifier)
-    message.pass(dataMemory.handle, [.read, .write, .physical])
-    try Self.call(endpoint, &message)
-    if let process = Program.ownProcess {
-      message = Message(NetCall.owner.rawValue, identifier)
-      message.pass(process, [.observe])
+    // In the reverse order of their making.
+    var undo: [() -> Void] = [{ endpoint.handle.close() }]
+    do throws(NetClientError) {
+      guard let layout = PacketRingLayout(receive: receive, transmit: transmit), bufferSize >= 64,
+        bufferSize * (receive + transmit) < 1 << 31
+      else { throw .refused(.badMemory) }
+      var message = Message(NetCall.describe.rawValue)
       try Self.call(endpoint, &message)
+      mode = NetMode(rawValue: message[3]) ?? .solo
+      let rings = try SharedMemory(layout.byteCount)
+      undo.append { rings.release() }
+      let data = try SharedMemory(bufferSize * (receive + transmit))
+      undo.append { data.release() }
+      let memory = RingMemory(unsafeBase: rings.mapping.base, byteCount: rings.mapping.size, physical: 0)
+      guard let ends = PacketClientRings(memory: memory, layout: layout) else { throw .refused(.badMemory) }
+      message = Message(NetCall.attach.rawValue, UInt64(receive) | UInt64(transmit) << 16)
+      message.pass(rings.object.handle, [.read, .write])
+      try Self.call(endpoint, &message)
+      let session = message[1]
+      undo.append { Self.detach(endpoint, session) }
+      message = Message(NetCall.region.rawValue, session)
+      message.pass(data.object.handle, [.read, .write, .physical])
+      try Self.call(endpoint, &message)
+      if let process = Program.ownProcess {
+        message = Message(NetCall.owner.rawValue, session)
+        message.pass(process, [.observe])
+        try Self.call(endpoint, &message)
+      }
+      self.endpoint = endpoint
+      self.rings = ends
+      identifier = session
+      ringMemory = rings
+      dataMemory = data
+      self.bufferSize = bufferSize
+      receiveCount = receive
+      isOnItsWay = [Bool](repeating: false, count: transmit)
+    } catch {
+      while let step = undo.popLast() { step() }
+      throw error
     }
-    self.endpoint = endpoint
-    self.rings = rings
-    self.bufferSize = bufferSize
-    receiveCount = receive
     for tag in 0..<receive { postBuffer(UInt32(tag)) }
     var tag = receive + transmit
     while tag > receive {
       tag -= 1
       freeTransmit.append(UInt32(tag))
     }
-    try enter()
+    do throws(NetClientError) { try enter() } catch {
+      close()
+      throw error
+    }
+  }
+
+  private static func detach(_ endpoint: Endpoint, _ session: UInt64) {
+    var message = Message(NetCall.detach.rawValue, session)
+    do throws(NetClientError) { try call(endpoint, &message) } catch {}
   }
 
   /// The interface's address and the state of its link, as the driver knows them.
@@ -103,7 +143,7 @@ public final class NetDevice {
 
   private func buffer(_ tag: UInt32, _ length: Int) -> NetBuffer {
     // Tags are checked where they come from the driver, so the buffer lies in the packet memory.
-    NetBuffer(header: dataMapping.base + Int(tag) * bufferSize, frameLength: length, tag: tag)
+    NetBuffer(header: dataMemory.mapping.base + Int(tag) * bufferSize, frameLength: length, tag: tag)
   }
 
   // MARK: Sending
@@ -120,6 +160,7 @@ public final class NetDevice {
   /// Submits the buffer with a frame of `length` bytes; the driver takes it at the next `enter`.
   public func send(_ buffer: NetBuffer, length: Int) {
     precondition(length > 0 && length <= frameCapacity)
+    isOnItsWay[Int(buffer.tag) - receiveCount] = true
     rings.submit(
       PacketEntry(
         offset: buffer.tag * UInt32(bufferSize), length: UInt32(length + packetHeaderSize), tag: buffer.tag))
@@ -128,9 +169,9 @@ public final class NetDevice {
   private func takeSent() throws(NetClientError) {
     do throws(PacketRingError) {
       while let entry = try rings.nextSent() {
-        guard Int(entry.tag) >= receiveCount, (Int(entry.tag) + 1) * bufferSize <= dataMapping.size,
-          !freeTransmit.contains(entry.tag)
-        else { throw .badTag }
+        let number = Int(entry.tag) - receiveCount
+        guard isOnItsWay.indices.contains(number), isOnItsWay[number] else { throw .badTag }
+        isOnItsWay[number] = false
         freeTransmit.append(entry.tag)
       }
     } catch { throw .interface(error) }
@@ -153,11 +194,20 @@ public final class NetDevice {
   // MARK: Calls
 
   /// Has the driver take what was sent and released, and waits until `received` packets more or `sent` transmitted ones are there, or
-  /// the link changes; 0 and 0: does not wait.
-  public func enter(waitForReceived received: Int = 0, waitForSent sent: Int = 0) throws(NetClientError) {
+  /// the link changes; 0 and 0: does not wait. False: `microseconds` were over before that; 0 sets no limit.
+  @discardableResult public func enter(
+    waitForReceived received: Int = 0, waitForSent sent: Int = 0, atMost microseconds: UInt64 = 0
+  ) throws(NetClientError) -> Bool {
     calls += 1
     var message = Message(NetCall.enter.rawValue, identifier, UInt64(received), UInt64(sent))
-    try Self.call(endpoint, &message)
+    message[4] = microseconds
+    do throws(NetClientError) {
+      try Self.call(endpoint, &message)
+      return true
+    } catch {
+      guard case .refused(.timedOut) = error else { throw error }
+      return false
+    }
   }
 
   /// Waits for room for another packet.
@@ -172,13 +222,11 @@ public final class NetDevice {
     try Self.call(endpoint, &message)
   }
 
-  /// Ends the session and gives the memory back.
+  /// Ends the session and gives the memory back. Nothing else may be called afterwards.
   public func close() {
-    var message = Message(NetCall.detach.rawValue, identifier)
-    do throws(NetClientError) { try Self.call(endpoint, &message) } catch {}
-    ringMapping.unmap()
-    dataMapping.unmap()
-    ringMemory.handle.close()
-    dataMemory.handle.close()
+    Self.detach(endpoint, identifier)
+    ringMemory.release()
+    dataMemory.release()
+    endpoint.handle.close()
   }
 }

@@ -4,9 +4,9 @@
 //   describe   (0)                                    → status, MAC address, MTU, mode, link state
 //   attach     (1, receive entries | transmit entries << 16) with the ring memory → status, session
 //   region     (2, session) with the packet memory    → status; the handle needs read, write and physical
-//   enter      (3, session, received, transmitted)    → status; takes what was posted and submitted, and replies when that many received
-//                                                       packets or that many transmitted ones wait, or the link state is another;
-//                                                       0 and 0: at once
+//   enter      (3, session, received, transmitted, limit) → status; takes what was posted and submitted, and replies when that many
+//                                                       received packets or that many transmitted ones wait, or the link state is
+//                                                       another; 0 and 0: at once. `limit`: `timedOut` after so many µs, 0: never
 //   detach     (4, session)                           → status, when the device has let go of the packet memory
 //   report     (5)                                    → status, resets, doorbells, interrupts, packets received, transmitted, without a buffer
 //   owner      (6, session) with the client's process → status; the session ends with the process. Right needed: observe
@@ -40,6 +40,8 @@ public enum NetReply: UInt64, Sendable {
   case deviceLost = 6
   /// The device did not accept it.
   case refused = 7
+  /// What `enter` waited for did not come within its limit.
+  case timedOut = 8
 }
 
 /// How the driver runs, as a message word.

@@ -51,6 +51,8 @@ public protocol NetPlane: AnyObject {
   func disarmInterrupts()
   /// Bits of the notification arrived.
   func handle(events: UInt64)
+  /// The device does not answer: has it reset and set up anew. What came of it `takeState` tells.
+  func reset()
   /// Takes what happened to the device since the last call.
   func takeState() -> NetPlaneState
   /// Has the device let go of every buffer, for their memory is given away. Nothing of them completes afterwards.

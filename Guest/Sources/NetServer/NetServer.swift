@@ -19,6 +19,8 @@ private final class NetSession {
   var owner: Process?
   var waiter: ReplyToken?
   var wanted = (received: 0, sent: 0)
+  /// Until when the client waits, a time-stamp.
+  var deadline = SystemCall.forever
   /// The link state that the client has been woken for.
   var shownLink: NetLink
   var isBroken = false
@@ -50,8 +52,8 @@ private struct Buffers {
   /// By token; nil: the token is free.
   var entries: [PacketEntry?] = []
   var free: [Int] = []
-  /// Taken from the client, and not yet by the plane.
-  var waiting: Int?
+  /// Taken from the client, and not yet by the plane, which had no room; in their order.
+  var waiting: [Int] = []
   var inPlane = 0
 
   init(_ count: Int) {
@@ -76,15 +78,27 @@ public final class NetServer<Plane: NetPlane> {
   private var isLost = false
   private var receivedCount: UInt64 = 0
   private var sentCount: UInt64 = 0
+  private lazy var alarm = AlarmClock.make(events, bits: Self.alarmRang, for: "network service")
+  /// How long the device may take to send a packet, in ticks; 0: any time.
+  private let patience: UInt64
+  /// Until when the device has to have sent another packet; nil: it has none.
+  private var sendDeadline: UInt64?
   /// How long to look for packets; shortened while looking has been in vain.
   private var pollNow: UInt64
 
   /// The bit of `events` that says that a client's process has ended.
   private static var clientEnded: UInt64 { 1 << 62 }
+  /// That of the alarm clock: a client's limit or the device's has passed, perhaps.
+  private static var alarmRang: UInt64 { 1 << 61 }
+  private static var ownEvents: UInt64 { clientEnded | alarmRang }
 
   /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`, and announces the device as `name`.
-  public init(plane: Plane, endpoint: Handle, events: Notification, name: StaticString) throws(SystemError) {
+  /// A device that has sent none of its packets for `timeout` milliseconds is reset; 0: never.
+  public init(
+    plane: Plane, endpoint: Handle, events: Notification, name: StaticString, timeout: UInt64
+  ) throws(SystemError) {
     self.plane = plane
+    patience = Clock.ticks(microseconds: timeout * 1000)
     self.events = events
     self.name = name
     pollNow = plane.pollTicks
@@ -103,7 +117,8 @@ public final class NetServer<Plane: NetPlane> {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
-        if bits & ~Self.clientEnded != 0 { plane.handle(events: bits & ~Self.clientEnded) }
+        if bits & ~Self.ownEvents != 0 { plane.handle(events: bits & ~Self.ownEvents) }
+        if bits & Self.alarmRang != 0 { checkDevice() }
         if bits & Self.clientEnded != 0, let owner = session?.owner, owner.status.hasEnded { endSession() }
       case .call(let badge):
         answer(&message, badge: badge)
@@ -126,8 +141,29 @@ public final class NetServer<Plane: NetPlane> {
         received: session.wanted.received > 0 ? max(1, session.wanted.received - session.rings.untakenReceived) : 0,
         sent: session.wanted.sent > 0 ? max(1, session.wanted.sent - session.rings.untakenSent) : 0
       )
-      if !plane.armInterrupts(received: missing.received, sent: missing.sent) { return }
+      if !plane.armInterrupts(received: missing.received, sent: missing.sent) {
+        setAlarm(min(session.deadline, sendDeadline ?? SystemCall.forever))
+        return
+      }
     }
+  }
+
+  private func setAlarm(_ deadline: UInt64) {
+    if deadline < SystemCall.forever { alarm?.set(deadline) }
+  }
+
+  /// Has a device reset that has packets to send and sends none.
+  private func checkDevice() {
+    // Perhaps it is only the interrupt that is missing.
+    pump()
+    guard let deadline = sendDeadline, Clock.now >= deadline else { return }
+    var line = Text("network service: the device has sent nothing for too long, with ")
+    line.add(submitted.inPlane)
+    line.add(submitted.inPlane == 1 ? " packet to send; it is reset\n" : " packets to send; it is reset\n")
+    line.print()
+    line.log()
+    sendDeadline = nil
+    plane.reset()
   }
 
   private func pump() {
@@ -144,6 +180,11 @@ public final class NetServer<Plane: NetPlane> {
         finishSend(token)
         moved = true
       }
+    }
+    if submitted.inPlane == 0 {
+      sendDeadline = nil
+    } else if sendDeadline == nil, patience > 0 {
+      sendDeadline = Clock.now + patience
     }
     guard let session else { return }
     session.rings.show(plane.link)
@@ -170,16 +211,18 @@ public final class NetServer<Plane: NetPlane> {
 
   private func giveAgain(_ buffers: inout Buffers, _ give: (PacketBuffer, Int) -> Bool) {
     buffers.inPlane = 0
-    for token in buffers.entries.indices where token != buffers.waiting {
+    let before = buffers.waiting
+    buffers.waiting.removeAll(keepingCapacity: true)
+    for token in buffers.entries.indices where !before.contains(token) {
       guard let entry = buffers.entries[token], let buffer = buffer(entry) else { continue }
-      // There was room before the restart, so there is now; a device that came back smaller gets the rest later: never, for a buffer.
-      if give(buffer, token) {
+      // A device that came back smaller gets the rest as it has room.
+      if buffers.waiting.isEmpty, give(buffer, token) {
         buffers.inPlane += 1
       } else {
-        buffers.entries[token] = nil
-        buffers.free.append(token)
+        buffers.waiting.append(token)
       }
     }
+    buffers.waiting += before
   }
 
   /// The buffer of an entry, if it lies in the packet memory.
@@ -212,8 +255,9 @@ public final class NetServer<Plane: NetPlane> {
     _ buffers: inout Buffers, _ next: () throws(PacketRingError) -> PacketEntry?, _ give: (PacketBuffer, Int) -> Bool
   ) throws(PacketRingError) -> Bool {
     let token: Int
-    if let waiting = buffers.waiting {
-      token = waiting
+    let hasWaited = !buffers.waiting.isEmpty
+    if hasWaited {
+      token = buffers.waiting[0]
     } else {
       guard let free = buffers.free.last, let entry = try next() else { return false }
       guard buffer(entry) != nil else { throw .badTag }
@@ -222,10 +266,10 @@ public final class NetServer<Plane: NetPlane> {
       token = free
     }
     guard let entry = buffers.entries[token], let buffer = buffer(entry), give(buffer, token) else {
-      buffers.waiting = token
+      if !hasWaited { buffers.waiting.append(token) }
       return false
     }
-    buffers.waiting = nil
+    if hasWaited { buffers.waiting.removeFirst() }
     buffers.inPlane += 1
     return true
   }
@@ -245,6 +289,8 @@ public final class NetServer<Plane: NetPlane> {
     submitted.free.append(token)
     submitted.inPlane -= 1
     sentCount += 1
+    // It works: the next one has its own time.
+    sendDeadline = nil
     session.rings.complete(sent: PacketEntry(length: entry.length, tag: entry.tag))
   }
 
@@ -257,14 +303,21 @@ public final class NetServer<Plane: NetPlane> {
       || session.shownLink != plane.link
   }
 
+  private func isLate(_ session: NetSession) -> Bool {
+    session.deadline < SystemCall.forever && Clock.now >= session.deadline
+  }
+
   /// Answers the client if its wish is fulfilled, by the next `replyReceive` where that is free.
   private func answerWaiter(_ message: inout Message) -> Bool {
-    guard let session, let waiter = session.waiter, isSatisfied(session) else { return false }
+    guard let session, let waiter = session.waiter else { return false }
+    let isLate = !isSatisfied(session)
+    guard !isLate || self.isLate(session) else { return false }
     session.waiter = nil
+    session.deadline = SystemCall.forever
     session.shownLink = plane.link
-    var reply = Message(
-      session.isBroken
-        ? NetReply.protocolError.rawValue : isLost ? NetReply.deviceLost.rawValue : NetReply.done.rawValue)
+    let result: NetReply =
+      session.isBroken ? .protocolError : isLost ? .deviceLost : isLate ? .timedOut : .done
+    var reply = Message(result.rawValue)
     if session.isBroken { endSession() }
     if server.resume(waiter) {
       message = reply
@@ -307,6 +360,7 @@ public final class NetServer<Plane: NetPlane> {
     if posted.inPlane > 0 || submitted.inPlane > 0 { plane.recall() }
     posted = Buffers(0)
     submitted = Buffers(0)
+    sendDeadline = nil
     session = nil
     ended.release()
   }
@@ -321,6 +375,7 @@ public final class NetServer<Plane: NetPlane> {
     let first = message[1]
     let second = message[2]
     let third = message[3]
+    let fourth = message[4]
     message = Message()
     switch call {
     case .describe:
@@ -346,6 +401,8 @@ public final class NetServer<Plane: NetPlane> {
       }
       session.waiter = server.setAside()
       session.wanted = (Int(min(second, 1024)), Int(min(third, 1024)))
+      session.deadline =
+        fourth == 0 ? SystemCall.forever : Clock.now + Clock.ticks(microseconds: min(fourth, 3_600_000_000))
     case .detach:
       guard session(first, badge: badge) != nil else {
         message = Message(NetReply.noSuchSession.rawValue)

@@ -273,6 +273,8 @@ final class NetTwinPlane: NetPlane {
     news = .lost
   }
 
+  func reset() { synchronise(.failed) }
+
   func takeState() -> NetPlaneState {
     let taken = news
     if case .restarted = taken { news = .working }

@@ -55,6 +55,14 @@ public enum ServiceState: UInt64 {
 
 /// The running program.
 public enum Program {
+  /// How long a driver's device may take for a request, in ms: `timeout=` of the program's arguments, or `standard`. 0: any time.
+  public static func requestTimeout(_ standard: UInt64) -> UInt64 {
+    guard let arguments = start.text("arguments"), let text = CommandLine(arguments).value("timeout") else {
+      return standard
+    }
+    return min(text.number ?? standard, 3_600_000)
+  }
+
   /// Handles, numbers and texts that the parent gave.
   public static var start: StartBlock {
     guard let page = UnsafeRawPointer(bitPattern: UInt(pollux_start_block())) else { return StartBlock(Bytes("")) }
