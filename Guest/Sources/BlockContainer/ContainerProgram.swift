@@ -18,7 +18,9 @@ import Pollux
         Program.remark(Bytes("solo: control and data plane in one process"))
         let wake = try Notification.create()
         let plane = try SoloPlane(device, line: Notification(Handle(events)), wake: wake)
-        try BlockServer(plane: plane, endpoint: Handle(service), events: wake, name: "vda", timeout: Program.requestTimeout(30_000)).run()
+        try BlockServer(
+          plane: plane, endpoint: Handle(service), events: wake, name: "vda", timeout: Program.requestTimeout(30_000)
+        ).run()
       } else {
         try Endpoint(Handle(service)).bind(Notification(Handle(events)))
         Program.remark(Bytes("control plane: registers and configuration interrupt"))

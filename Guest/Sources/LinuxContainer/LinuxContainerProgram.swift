@@ -67,11 +67,17 @@ import Pollux
       case (false, true):
         guard let plane = LinuxPlane(linux, control) else { throw .notFound }
         Program.remark(Bytes("solo: Linux's virtio_blk"))
-        try BlockServer(plane: plane, endpoint: Handle(service), events: notification, name: "vda", timeout: Program.requestTimeout(30_000)).run()
+        try BlockServer(
+          plane: plane, endpoint: Handle(service), events: notification, name: "vda",
+          timeout: Program.requestTimeout(30_000)
+        ).run()
       case (true, true):
         guard let plane = LinuxNetPlane(linux, control) else { throw .notFound }
         Program.remark(Bytes("solo: Linux's virtio_net"))
-        try NetServer(plane: plane, endpoint: Handle(service), events: notification, name: "eth0", timeout: Program.requestTimeout(5000)).run()
+        try NetServer(
+          plane: plane, endpoint: Handle(service), events: notification, name: "eth0",
+          timeout: Program.requestTimeout(5000)
+        ).run()
       case (false, false):
         Program.remark(Bytes("control plane: Linux's virtio_blk"))
         try serve(LinuxControl<LinuxDisk>(linux, control, start, probe: probe), Handle(service), notification)

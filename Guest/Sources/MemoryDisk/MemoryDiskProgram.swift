@@ -12,9 +12,11 @@ import Pollux
       let arguments = CommandLine(start.text("arguments") ?? Bytes(""))
       let size = max(4096, min(arguments.value("size")?.size ?? (1 << 20), 1 << 30)) & ~4095
       let plane = try MemoryPlane(size: size)
-      try BlockServer(plane: plane, endpoint: Handle(service), events: try Notification.create(), name: "memdisk0",
-        timeout: 0)
-        .run()
+      try BlockServer(
+        plane: plane, endpoint: Handle(service), events: try Notification.create(), name: "memdisk0",
+        timeout: 0
+      )
+      .run()
     } catch {
       var line = Text("memdisk: ")
       line.add(error.name)
