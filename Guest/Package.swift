@@ -144,7 +144,7 @@ let package = Package(
       ],
       path: "LinuxContainer"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
-    program("net-test", ["NetClient", "Pollux"], path: "NetTest"),
+    program("net-test", ["BenchmarkCore", "NetClient", "Pollux"], path: "NetTest"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
     program("stress", ["Files", "MemoryClient", "Pollux"], path: "Stress"),
     program("memory-manager", ["MemoryBooks", "MemoryClient", "Pollux"], path: "MemoryManager"),

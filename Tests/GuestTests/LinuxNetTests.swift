@@ -104,7 +104,7 @@ struct LinuxNetTests {
     }
     let run = guest.finish(seconds: 60)
     peer.close()
-    #expect(run.lines.filter { $0.contains("net test:") && $0.hasSuffix("ok") }.count == 5, "\(run.console)")
+    #expect(run.lines.filter { $0.contains("net test:") && $0.hasSuffix("ok") }.count == 7, "\(run.console)")
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     #expect(peer.count >= 693)
   }

@@ -20,7 +20,10 @@ import Pollux
       let polls = start.text("mode")?.equals("twin-poll") ?? false
       let plane = try TwinPlane(control: Endpoint(Handle(control)), access: access, polls: polls)
       access.report(by: "block-twin")
-      try BlockServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "vda", timeout: Program.requestTimeout(30_000)).run()
+      try BlockServer(
+        plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "vda",
+        timeout: Program.requestTimeout(30_000)
+      ).run()
     } catch {
       var line = Text("block-twin: ")
       line.add(error.name)

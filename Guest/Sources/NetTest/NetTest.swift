@@ -1,27 +1,45 @@
 // Tests what the network interface promises, against a peer that sends every frame back with its addresses swapped. Prints a line a
-// test, ends with 0 if all hold.
+// test, ends with 0 if all hold. With `exercise=on` it sends for `milliseconds=` whatever happens meanwhile (Exercise.swift).
 
+import BenchmarkCore
 import NetClient
 import Pollux
 
 @main enum NetTestProgram {
   static func main() {
     let arguments = CommandLine(Program.start.text("arguments") ?? Bytes(""))
-    var test = NetTest(target: arguments.value("target") ?? Bytes("net"))
-    let holds = test.run()
+    let target = arguments.value("target") ?? Bytes("net")
+    let holds: Bool
+    if arguments.value("exercise")?.equals("on") ?? false {
+      holds = exercise(target, milliseconds: arguments.value("milliseconds")?.number ?? 1000)
+    } else {
+      var test = NetTest(target: target)
+      holds = test.run()
+    }
     if arguments.value("exit")?.equals("on") ?? false {
       do throws(SystemError) { try Program.control(.exit, holds ? 0 : 1) } catch {}
     }
     Kernel.exit(holds ? 0 : 1)
+  }
+
+  private static func exercise(_ target: Bytes, milliseconds: UInt64) -> Bool {
+    do throws(NetClientError) {
+      var exercise = try Exercise(target: target)
+      return try exercise.run(milliseconds: milliseconds)
+    } catch {
+      var line = Text("net test: ")
+      NetTest.add(error, to: &line)
+      line.print()
+      return false
+    }
   }
 }
 
 struct NetTest {
   private let target: Bytes
   private var isGood = true
-  /// Local experimental EtherType 1 (IEEE 802).
-  private static let type: UInt16 = 0x88b5
-  private static let peer: UInt64 = 0x0200_0000_0001
+  /// Whom the frames are for; nobody looks at that.
+  static let peer: UInt64 = 0x0200_0000_0001
 
   init(target: Bytes) { self.target = target }
 
@@ -34,21 +52,30 @@ struct NetTest {
       isGood = isGood && holds
     } catch {
       isGood = false
-      switch error {
-      case .kernel(let reason):
-        line.add(": FAILED: kernel: ")
-        line.add(reason.name)
-      case .refused(let reply):
-        line.add(": FAILED: refused: ")
-        line.add(reply.rawValue)
-      case .interface: line.add(": FAILED: rings")
-      }
-      line.add("\n")
+      line.add(": FAILED: ")
+      Self.add(error, to: &line)
     }
     line.print()
   }
 
+  static func add(_ error: NetClientError, to line: inout Text) {
+    switch error {
+    case .kernel(let reason):
+      line.add("kernel: ")
+      line.add(reason.name)
+    case .refused(let reply):
+      line.add("refused: ")
+      line.add(reply.rawValue)
+    case .interface: line.add("rings")
+    }
+    line.add("\n")
+  }
+
   private func open(receive: Int = 32, transmit: Int = 32) throws(NetClientError) -> NetDevice {
+    try Self.open(target, receive: receive, transmit: transmit)
+  }
+
+  static func open(_ target: Bytes, receive: Int = 32, transmit: Int = 32) throws(NetClientError) -> NetDevice {
     var tries = 0
     while true {
       let endpoint: Endpoint
@@ -106,6 +133,31 @@ struct NetTest {
       try device.setAddress(before)
       return try test.echo(device, length: 99, count: 4)
     }
+    check("waiting for a frame that does not come has an end") { test throws(NetClientError) in
+      let device = try test.open()
+      defer { device.close() }
+      let start = Clock.now
+      var came = 0
+      while try device.enter(waitForReceived: 1, atMost: 100_000), came < 100 {
+        // What else is on the network.
+        while let buffer = try device.nextReceived() { device.release(buffer) }
+        came += 1
+      }
+      let waited = Clock.nanoseconds(Clock.now - start) / 1000
+      guard came < 100, waited >= 100_000, waited < 3_000_000 else { return false }
+      return try test.echo(device, length: 64, count: 4)
+    }
+    check("a hundred refused clients leave nothing behind") { test throws(NetClientError) in
+      let device = try test.open()
+      defer { device.close() }
+      for _ in 0..<100 {
+        do throws(NetClientError) {
+          try test.open().close()
+          return false
+        } catch { guard case .refused(.busy) = error else { throw error } }
+      }
+      return try test.echo(device, length: 64, count: 4)
+    }
     return isGood
   }
 
@@ -116,53 +168,26 @@ struct NetTest {
     let deadline = Clock.now + Clock.frequency * 10
     while received < count {
       while sent < count, sent - received < 6, let buffer = try device.transmitBuffer() {
-        fill(buffer.frame, length, UInt32(sent), from: device.link.address)
+        TestFrame.fill(
+          buffer.frame, length: length, number: UInt64(sent), from: device.link.address, to: Self.peer)
         device.send(buffer, length: length)
         sent += 1
       }
       try device.enter(waitForReceived: 1)
       while let buffer = try device.nextReceived() {
         // What else is on the network is not ours.
-        if buffer.frame.loadUnaligned(fromByteOffset: 12, as: UInt16.self) == Self.type.bigEndian {
-          guard isRight(buffer, length, UInt32(received), for: device.link.address) else { return false }
+        if TestFrame.isOne(buffer.frame, length: buffer.frameLength) {
+          guard buffer.frameLength == length, buffer.bufferCount == 1,
+            TestFrame.number(buffer.frame) == UInt64(received),
+            TestFrame.address(buffer.frame) == device.link.address,
+            TestFrame.isEcho(buffer.frame, length: length)
+          else { return false }
           received += 1
         }
         device.release(buffer)
       }
       if Clock.now > deadline { return false }
     }
-    return true
-  }
-
-  private static func put(_ address: UInt64, _ place: UnsafeMutableRawPointer) {
-    for index in 0..<6 {
-      place.storeBytes(
-        of: UInt8(truncatingIfNeeded: address >> UInt64(40 - 8 * index)), toByteOffset: index, as: UInt8.self)
-    }
-  }
-
-  private func fill(_ frame: UnsafeMutableRawPointer, _ length: Int, _ number: UInt32, from address: UInt64) {
-    Self.put(Self.peer, frame)
-    Self.put(address, frame + 6)
-    frame.storeBytes(of: Self.type.bigEndian, toByteOffset: 12, as: UInt16.self)
-    frame.storeBytes(of: number, toByteOffset: 14, as: UInt32.self)
-    for index in 18..<length {
-      frame.storeBytes(of: UInt8(truncatingIfNeeded: index &* 7 &+ Int(number)), toByteOffset: index, as: UInt8.self)
-    }
-  }
-
-  private func isRight(_ buffer: NetBuffer, _ length: Int, _ number: UInt32, for address: UInt64) -> Bool {
-    guard buffer.frameLength == length, buffer.bufferCount == 1,
-      buffer.frame.loadUnaligned(fromByteOffset: 14, as: UInt32.self) == number
-    else { return false }
-    for index in 0..<6
-    where buffer.frame.load(fromByteOffset: index, as: UInt8.self)
-      != UInt8(truncatingIfNeeded: address >> UInt64(40 - 8 * index))
-    { return false }
-    for index in 18..<length
-    where buffer.frame.load(fromByteOffset: index, as: UInt8.self)
-      != UInt8(truncatingIfNeeded: index &* 7 &+ Int(number))
-    { return false }
     return true
   }
 }

@@ -19,7 +19,10 @@ import Pollux
       let polls = start.text("mode")?.equals("twin-poll") ?? false
       let plane = try NetTwinPlane(control: Endpoint(Handle(control)), access: access, polls: polls)
       access.report(by: "net-twin")
-      try NetServer(plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "eth0", timeout: Program.requestTimeout(5000)).run()
+      try NetServer(
+        plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "eth0",
+        timeout: Program.requestTimeout(5000)
+      ).run()
     } catch {
       var line = Text("net-twin: ")
       line.add(error.name)
