@@ -94,6 +94,7 @@ let package = Package(
     ]
     + guestLayer("TmpFS", ["FileInterface", "BootFormats"])
     + guestLayer("BenchmarkCore", ["BootFormats"])
+    + guestLayer("PacketBench", [])
     + guestLayer("Ext2", ["FileInterface", "BootFormats"])
     + [
       .target(
@@ -109,7 +110,7 @@ let package = Package(
         name: "castor",
         dependencies: [
           "CLinux", "CHostRing", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage",
-          "GuestMemory", "LinuxModules", "BootFormats",
+          "GuestMemory", "LinuxModules", "BootFormats", "PacketBench",
           arguments, logging, "Yams", system,
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),

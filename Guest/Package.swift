@@ -85,6 +85,7 @@ let package = Package(
     userModule("VFS", ["FileInterface", "BootFormats"]),
 
     userModule("BenchmarkCore", ["BootFormats"]),
+    userModule("PacketBench", []),
     userModule("MemoryBooks", ["PolluxABI"]),
 
     // The runtime of programs.
@@ -144,7 +145,8 @@ let package = Package(
       ],
       path: "LinuxContainer"),
     program("bench-block", ["BenchmarkCore", "BlockClient", "Pollux"], path: "BenchBlock"),
-    program("net-test", ["BenchmarkCore", "NetClient", "Pollux"], path: "NetTest"),
+    program("net-test", ["BenchmarkCore", "NetClient", "PacketBench", "Pollux"], path: "NetTest"),
+    program("bench-net", ["BenchReport", "NetClient", "PacketBench", "Pollux"], path: "BenchNet"),
     program("bench-rpc", ["BenchReport", "CPollux", "Pollux"], path: "BenchRPC"),
     program("stress", ["Files", "MemoryClient", "Pollux"], path: "Stress"),
     program("memory-manager", ["MemoryBooks", "MemoryClient", "Pollux"], path: "MemoryManager"),

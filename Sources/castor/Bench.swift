@@ -8,7 +8,8 @@ struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure the guest against the host, and its mechanisms against their plainest alternatives.",
     subcommands: [
-      BenchBlock.self, BenchRPC.self, BenchComposition.self, BenchTokens.self, BenchPaging.self, BenchReport.self,
+      BenchBlock.self, BenchRPC.self, BenchComposition.self, BenchTokens.self, BenchPaging.self, BenchNet.self,
+      BenchReport.self,
     ])
 }
 

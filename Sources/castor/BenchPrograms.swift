@@ -29,6 +29,11 @@ struct ProgramBenchOptions: ParsableArguments {
   func run(_ benchmark: ProgramBenchmark) throws {
     try reportingFailures {
       let machine = try BenchmarkOutput.machine(machine)
+      if machine == .qemu, benchmark.forms.contains(where: { $0.cable != nil }) {
+        throw ConfigurationError(
+          key: "--machine", value: self.machine, expected: "must be kvm: the machines are connected by Castor's cables",
+          exitCode: .usage)
+      }
       let repetitions = self.repeat ?? (quick || machine == .qemu ? 1 : 3)
       guard (1...100).contains(repetitions) else {
         throw ConfigurationError(key: "--repeat", value: "\(repetitions)", expected: "must be a number from 1 to 100")
@@ -71,7 +76,7 @@ struct ProgramBenchOptions: ParsableArguments {
       for form in benchmark.forms {
         progress.show(done, [benchmark.name, form.label].filter { !$0.isEmpty }.joined(separator: " "))
         let reports = try runner.run(benchmark, form)
-        results.add(reports, label: form.label, first: benchmark.forms.first?.label ?? "")
+        results.add(reports, label: form.label, first: form.baseline ?? benchmark.forms.first?.label ?? "")
         done += 1
       }
     }
@@ -112,6 +117,47 @@ struct BenchPaging: ParsableCommand {
     discussion: "docs/benchmark.md says what each row means.")
   @OptionGroup var options: ProgramBenchOptions
   func run() throws { try options.run(.paging) }
+}
+
+struct BenchNet: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "net",
+    abstract: "Measure frames between two guests, and between guest and host (TAP), by driver mode.",
+    discussion: """
+      Linux's virtio_net drives the interfaces, alone (solo) or with a twin. Between two guests both have the same mode. \
+      The host's end needs CAP_NET_ADMIN and is left out without. docs/benchmark.md says what each row means.
+      """)
+  @OptionGroup var options: ProgramBenchOptions
+  @Option(help: "Other ends of the cable, separated by commas: guests, tap (default: both).")
+  var cables: String?
+  @Option(help: "Driver modes, separated by commas: solo, twin, twin-poll (default: all).")
+  var modes: String?
+
+  func run() throws {
+    try reportingFailures {
+      var benchmark = ProgramBenchmark.net
+      let cables = try Self.choice("--cables", cables, NetworkCable.allCases.map(\.rawValue))
+      let modes = try Self.choice("--modes", modes, BenchmarkMode.allCases.map(\.rawValue))
+      benchmark.forms.removeAll { form in
+        !cables.contains(form.cable?.rawValue ?? "") || !modes.contains(form.services.first?.mode ?? "")
+      }
+      try options.run(benchmark)
+    }
+  }
+
+  /// The words of a list, each of which must be one of `all`.
+  private static func choice(_ key: String, _ text: String?, _ all: [String]) throws -> Set<String> {
+    guard let text else { return Set(all) }
+    let words = text.split(separator: ",").map(String.init)
+    for word in words where !all.contains(word) {
+      throw ConfigurationError(
+        key: key, value: word, expected: "must be of \(all.joined(separator: ", "))", exitCode: .usage)
+    }
+    guard !words.isEmpty else {
+      throw ConfigurationError(key: key, value: text, expected: "must name one at least", exitCode: .usage)
+    }
+    return Set(words)
+  }
 }
 
 /// What the commands share before and after the work.

@@ -103,6 +103,40 @@ struct ProgramBenchmarkRun: Sendable {
     #expect(try run.ratio("rpc/chain-4", to: "rpc/chain-1") < 5)
   }
 
+  /// Frames by Linux's virtio_net, alone and with twins, to another guest and to the host.
+  @Test(.enabled(if: CastorRun.hasKVM && BenchmarkDriver.available(in: try? HostPaths.findGuest().archive) == .linux))
+  func frames() throws {
+    let run = try Self.run(
+      "net", .kvm,
+      orders: [
+        ("guests-twin/send/1514", "guests-solo/send/1514", 1..<100),
+        ("guests-twin/receive/1514", "guests-solo/receive/1514", 1..<100),
+        ("guests-twin/round-trip/60", "guests-solo/round-trip/60", 0..<1),
+        ("guests-twin-poll/round-trip/60", "guests-solo/round-trip/60", 0..<1),
+      ])
+    let figures =
+      ["round-trip", "send", "receive"].flatMap { figure in [60, 1514].map { "\(figure)/\($0)" } } + ["lost"]
+    let absent = run.document.absent?.map(\.name) ?? []
+    // The host's end needs a privilege.
+    #expect(absent.isEmpty || absent == ["tap-solo/all", "tap-twin/all", "tap-twin-poll/all"])
+    let cables = absent.isEmpty ? ["guests", "tap"] : ["guests"]
+    let names = cables.flatMap { cable in
+      ["solo", "twin", "twin-poll"].flatMap { mode in figures.map { "\(cable)-\(mode)/\($0)" } }
+    }
+    #expect(run.document.results.map(\.name) == names)
+    for name in names where name.hasSuffix("/lost") { #expect(try run.value(name) == 0, "\(name)") }
+  }
+
+  @Test(
+    arguments: [
+      (["--machine", "qemu"], "must be kvm"), (["--cables", "wire"], "must be of guests, tap"),
+      (["--modes", ""], "must name one"),
+    ])
+  func impossibleFramesAreRefused(arguments: [String], complaint: String) throws {
+    let run = try CastorRun(["bench", "net"] + arguments, in: TestFolder(), seconds: 20)
+    #expect(run.exitCode == 64 && run.errors.contains(complaint), "\(run.errors)")
+  }
+
   /// Table 3: three compositions.
   @Test(arguments: machines)
   func compositions(_ machine: BenchmarkMachine) throws {

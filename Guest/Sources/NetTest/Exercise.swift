@@ -3,6 +3,7 @@
 
 import BenchmarkCore
 import NetClient
+import PacketBench
 import Pollux
 
 /// What happened in a time.

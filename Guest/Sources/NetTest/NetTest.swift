@@ -1,8 +1,8 @@
 // Tests what the network interface promises, against a peer that sends every frame back with its addresses swapped. Prints a line a
 // test, ends with 0 if all hold. With `exercise=on` it sends for `milliseconds=` whatever happens meanwhile (Exercise.swift).
 
-import BenchmarkCore
 import NetClient
+import PacketBench
 import Pollux
 
 @main enum NetTestProgram {

@@ -42,6 +42,10 @@ static inline int castor_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcn
 static inline int castor_memfd_create(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
 void castor_set_thread_name(const char *name);
 
+// packets.c: a packet socket that sends and receives whole frames of one EtherType on an interface, which is brought up. The descriptor, or
+// −1 with errno; ENODEV while there is no such interface.
+int castor_packet_socket(const char *interface, uint16_t type);
+
 // terminal.c: raw mode that ends with the process, however that ends. One terminal a process.
 // Saves the mode of `fd` and makes it raw while the process is in the foreground; writes 1 to the eventfd
 // `continue_event` (−1: none) after each SIGCONT. 0, or −1 with errno.

@@ -62,10 +62,13 @@ struct FigureResults {
       guard let figure = figures[name], let value = median(figure.samples) else { return nil }
       var entry = BenchmarkResults.Entry(name: name, unit: figure.unit, value: value, samples: figure.samples)
       entry.remark = figure.remark
-      if let baseline = figure.baseline, let other = figures[baseline], other.unit == figure.unit {
+      // Nothing is a multiple of 0, such as of no frame lost.
+      if let baseline = figure.baseline, let other = figures[baseline], other.unit == figure.unit,
+        let ratio = median(zip(figure.samples, other.samples).filter { $0.1 > 0 }.map { $0.0 / $0.1 })
+      {
         entry.baselineName = baseline
         entry.baseline = median(other.samples)
-        entry.ratio = median(zip(figure.samples, other.samples).filter { $0.1 > 0 }.map { $0.0 / $0.1 })
+        entry.ratio = ratio
       }
       return entry
     }

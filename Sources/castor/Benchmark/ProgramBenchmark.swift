@@ -15,6 +15,10 @@ struct ProgramBenchmark {
     var programClass = ""
     /// Further words of the program's arguments.
     var arguments = ""
+    /// What is at the other end of the machine's network cable; nil: it has none.
+    var cable: NetworkCable?
+    /// Label of the form whose figures are the baseline; nil: the first form's.
+    var baseline: String?
   }
 
   /// The subcommand's name.
@@ -87,8 +91,25 @@ struct ProgramBenchmark {
     name: "paging", program: "bench-paging", subject: "fault of anonymous memory (Figure 8)",
     forms: [Form(services: [service("memory-manager", "memory-manager")])])
 
+  /// Packets by Linux's virtio_net in each mode, between two guests and between guest and host.
+  static let net = ProgramBenchmark(
+    name: "net", program: "bench-net", subject: "frames between two guests, and between guest and host",
+    forms: NetworkCable.allCases.flatMap { cable in
+      BenchmarkMode.allCases.map { mode in
+        Form(
+          label: "\(cable.rawValue)-\(mode.rawValue)", services: [netService(mode)], cable: cable,
+          baseline: "\(cable.rawValue)-\(BenchmarkMode.solo.rawValue)")
+      }
+    })
+
+  private static func netService(_ mode: BenchmarkMode) -> ServiceConfiguration {
+    var service = service("net", "linux-container", mode: mode.rawValue)
+    service.device = "net0"
+    return service
+  }
+
   /// Every one of them.
-  static let all = [rpc, composition, tokens, paging]
+  static let all = [rpc, composition, tokens, paging, net]
 }
 
 /// One line of a benchmark program (docs/benchmark.md).
@@ -118,14 +139,54 @@ struct ProgramRunner {
 
   /// Runs the form once: figures and absences in the order of their reports.
   func run(_ benchmark: ProgramBenchmark, _ form: ProgramBenchmark.Form) throws -> [FigureReport] {
-    let control = machine == .kvm ? "\(NSTemporaryDirectory())castor-bench-\(getpid()).sock" : nil
+    guard let cable = form.cable else { return try run(benchmark, form, net: nil) {} }
+    if let reason = cable.reasonForAbsence {
+      var report = FigureReport(report: "bench-absent")
+      report.name = "all"
+      report.remark = reason
+      return [report]
+    }
+    switch cable {
+    case .guests:
+      let socket = "\(NSTemporaryDirectory())castor-bench-\(getpid())-cable.sock"
+      defer { unlink(socket) }
+      var peer = form
+      peer.arguments = "role=peer"
+      let other = try start(benchmark, peer, net: .listen(path: socket), name: "peer")
+      defer { other.stop() }
+      try other.wait(seconds: 10, until: "its cable has no socket") { access(socket, F_OK) == 0 }
+      return try run(benchmark, form, net: .connect(path: socket)) { try other.drain() }
+    case .tap:
+      let interface = "castor\(getpid() % 1_000_000)"
+      var host: HostPeer?
+      defer { host?.stop() }
+      return try run(benchmark, form, net: .tap(name: interface)) {
+        // The interface comes with the machine.
+        if host == nil { host = try HostPeer(interface: interface) }
+      }
+    }
+  }
+
+  private func start(
+    _ benchmark: ProgramBenchmark, _ form: ProgramBenchmark.Form, net: NetworkConfiguration.Backend?, name: String
+  ) throws -> ReportingMachine {
+    let control = machine == .kvm ? "\(NSTemporaryDirectory())castor-\(name)-\(getpid()).sock" : nil
+    return try ReportingMachine(
+      [benchmark.name, form.label, form.arguments].filter { !$0.isEmpty }.joined(separator: " "),
+      program: machine == .kvm ? monitor : QEMUMachine.program,
+      arguments: try machineArguments(
+        benchmark.services(form, arguments: arguments), control: control, net: net, name: name), control: control)
+  }
+
+  /// Runs a machine with an interface, if there is one; `meanwhile` is called all the time.
+  private func run(
+    _ benchmark: ProgramBenchmark, _ form: ProgramBenchmark.Form, net: NetworkConfiguration.Backend?,
+    _ meanwhile: () throws -> Void
+  ) throws -> [FigureReport] {
     let services = benchmark.services(form, arguments: arguments)
-    let title = [benchmark.name, form.label].filter { !$0.isEmpty }.joined(separator: " ")
-    let guest = try ReportingMachine(
-      title, program: machine == .kvm ? monitor : QEMUMachine.program,
-      arguments: try machineArguments(services, control: control), control: control)
+    let guest = try start(benchmark, form, net: net, name: "bench")
     var reports: [FigureReport] = []
-    return try guest.follow(seconds: Self.timeout, watching: services.map(\.name)) { data in
+    return try guest.follow(seconds: Self.timeout, watching: services.map(\.name), meanwhile: meanwhile) { data in
       guard let report = try? JSONDecoder().decode(FigureReport.self, from: data) else {
         throw guest.failure("a report is not understood: \(String(decoding: data, as: UTF8.self))", .protocolError)
       }
@@ -159,11 +220,14 @@ struct ProgramRunner {
     return words.joined(separator: " ")
   }
 
-  private func machineArguments(_ services: [ServiceConfiguration], control: String?) throws -> [String] {
+  private func machineArguments(
+    _ services: [ServiceConfiguration], control: String?, net: NetworkConfiguration.Backend?, name: String
+  ) throws -> [String] {
     switch machine {
     case .kvm:
       var machine = MachineConfiguration()
-      machine.name = "bench"
+      machine.name = name
+      machine.nets = net.map { [NetworkConfiguration(backend: $0)] } ?? []
       machine.memory = 256 << 20
       machine.cpus = cpus
       machine.kernel = kernel

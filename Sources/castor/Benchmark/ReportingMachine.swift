@@ -44,11 +44,13 @@ final class ReportingMachine {
   /// Gives each report line to `take` until that is done. Throws when the machine ends, when nothing comes within
   /// `seconds`, when init says that one of `services` could not be started or has ended, and after Ctrl-C.
   func follow<Result>(
-    seconds: Double, watching services: [String] = [], _ take: (Data) throws -> Step<Result>
+    seconds: Double, watching services: [String] = [], meanwhile: () throws -> Void = {},
+    _ take: (Data) throws -> Step<Result>
   ) throws -> Result {
     var deadline = Self.now() + seconds
     while true {
       try Interruption.check()
+      try meanwhile()
       guard Self.now() < deadline else { throw failure("no report came in time") }
       guard let bytes = child.read(milliseconds: 100) else {
         let code = child.wait(milliseconds: 3000)
@@ -62,6 +64,23 @@ final class ReportingMachine {
         }
       }
       if let line = reader.lastLines.first(where: { Self.isEnd($0, of: services) }) { throw failure(line) }
+    }
+  }
+
+  /// Takes what the machine has written, so that it does not wait for that; throws when it has ended.
+  func drain() throws {
+    guard let bytes = child.read(milliseconds: 0) else { throw failure("the machine ended early") }
+    _ = reader.take(bytes)
+  }
+
+  /// Waits until `condition` holds; after `seconds` the machine is at fault, for what `problem` says.
+  func wait(seconds: Double, until problem: String, _ condition: () -> Bool) throws {
+    let deadline = Self.now() + seconds
+    while !condition() {
+      try Interruption.check()
+      guard Self.now() < deadline else { throw failure(problem) }
+      guard let bytes = child.read(milliseconds: 20) else { throw failure("the machine ended early") }
+      _ = reader.take(bytes)
     }
   }
 

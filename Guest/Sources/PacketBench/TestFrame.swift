@@ -34,11 +34,7 @@ public enum TestFrame {
   public static func fill(
     _ frame: UnsafeMutableRawPointer, length: Int, number: UInt64, from source: UInt64, to destination: UInt64
   ) {
-    put(destination, frame)
-    put(source, frame + 6)
-    frame.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
-    frame.storeBytes(of: number, toByteOffset: 14, as: UInt64.self)
-    put(source, frame + 22)
+    stamp(frame, number: number, from: source, to: destination)
     var place = 28
     while place + 8 <= length {
       frame.storeBytes(of: word(number, place), toByteOffset: place, as: UInt64.self)
@@ -48,6 +44,17 @@ public enum TestFrame {
       frame.storeBytes(of: UInt8(truncatingIfNeeded: place), toByteOffset: place, as: UInt8.self)
       place += 1
     }
+  }
+
+  /// Writes addresses, type and number only; the rest stays as it is.
+  public static func stamp(
+    _ frame: UnsafeMutableRawPointer, number: UInt64, from source: UInt64, to destination: UInt64
+  ) {
+    put(destination, frame)
+    put(source, frame + 6)
+    frame.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
+    frame.storeBytes(of: number, toByteOffset: 14, as: UInt64.self)
+    put(source, frame + 22)
   }
 
   /// Whether the frame is one of these, by its type and length.
