@@ -19,6 +19,8 @@ struct DriverSetup: CustomTestStringConvertible, Sendable {
 /// Something that goes wrong, as words for `castor ctl`, and how many requests may fail by it.
 enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
   case capacity, needsReset, oneError, burst, rangeOfErrors, delay, spuriousInterrupts, wedgedQueue, lateCompletions
+  /// A client that looks at the device itself must not take what an old ring holds for its own.
+  case manyResets
 
   /// What a driver gets over without a limit for requests, and what only such a limit ends.
   static let ordinary = allCases.filter { !timed.contains($0) }
@@ -35,6 +37,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     case .delay: [["inject", "disk0", "delay", "300ms"]]
     case .spuriousInterrupts: [[String]](repeating: ["inject", "disk0", "spurious-interrupt"], count: 5)
     case .wedgedQueue: [["inject", "disk0", "wedge"]]
+    case .manyResets: [[String]](repeating: ["inject", "disk0", "needs-reset"], count: 25)
     case .lateCompletions: [["inject", "disk0", "delay", "20s"]]
     }
   }
@@ -156,6 +159,50 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     }
     print(lines.joined(separator: "\n"))
     return slow
+  }
+
+  @Test(arguments: DriverSetup.all) func requestsWaitForASuspendedDevice(setup: DriverSetup) throws {
+    var isSlow = try suspendAndResume(setup)
+    for _ in 1...3 where isSlow { isSlow = try suspendAndResume(setup) }
+    #expect(!isSlow, "slower than half afterwards, in every run")
+  }
+
+  /// Suspends a device and resumes it while blocks are written, read and checked; whether it was never again half as fast as before.
+  private func suspendAndResume(_ setup: DriverSetup) throws -> Bool {
+    let scratch = try ScratchFolder()
+    var description = GuestDescription()
+    description.disk = try scratch.file("disk.img", bytes: 64 << 20)
+    description.services = [
+      "name=console,program=console",
+      // A suspension of more than three times the limit is nobody's fault.
+      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0,arguments=timeout=200",
+      "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4500 exit=on",
+    ]
+    let guest = try description.start(on: .castor)
+    #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
+    Thread.sleep(forTimeInterval: 0.7)
+    let before = guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1
+    guest.type("resume block\r")
+    #expect(guest.waitFor("resume: exists already"), "\(guest.console)")
+    guest.type("suspend block\r")
+    Thread.sleep(forTimeInterval: 0.8)
+    guest.type("services\r")
+    #expect(guest.waitFor("suspended"), "\(guest.console)")
+    guest.type("resume block\r")
+    let run = guest.finish(seconds: 60)
+    let total = Counts(try #require(run.records.first { $0["report"] as? String == "exercise-end" }, "\(run.console)"))
+    #expect(
+      total.wrong == 0 && total.unfinished == 0 && total.errors == 0 && total.reconnections == 0, "\(run.console)")
+    #expect((700_000_000...2_000_000_000).contains(total.gap), "\(run.console)")
+    #expect(!run.console.contains("in time; it is reset"), "\(run.console)")
+    #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
+    let windows = run.records.filter { $0["report"] as? String == "exercise" }.map { Counts($0) }
+    let speed = Self.median(windows.prefix(before).dropFirst().map(\.requests))
+    let after = windows.dropLast().suffix(10).map(\.requests).max() ?? 0
+    print(
+      "\(setup), suspended for 800 ms: \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, speed)) %"
+    )
+    return after * 2 <= speed
   }
 
   /// Parts of a driver that end by force, in this order, while data flows.

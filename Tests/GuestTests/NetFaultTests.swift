@@ -167,6 +167,30 @@ struct NetFaultTests {
     return slow
   }
 
+  @Test(arguments: LinuxDrivers.modes) func packetsFlowOnAfterASuspension(mode: String) throws {
+    let folder = try ScratchFolder()
+    let (guest, peer, _) = try start(mode: mode, seconds: 3.5, in: folder, console: true)
+    defer { peer.close() }
+    Thread.sleep(forTimeInterval: 0.7)
+    guest.type("suspend net\r")
+    Thread.sleep(forTimeInterval: 0.8)
+    guest.type("services\r")
+    #expect(guest.waitFor("suspended"), "\(guest.console)")
+    guest.type("resume net\r")
+    let run = guest.finish(seconds: 60)
+    let total = Counts(try #require(run.records.first { $0["report"] as? String == "exercise-end" }, "\(run.console)"))
+    #expect(total.wrong == 0 && total.sent == total.received + total.lost && total.reconnections == 0, "\(run.console)")
+    #expect((700_000_000...2_000_000_000).contains(total.gap), "\(run.console)")
+    #expect(!run.console.contains("for too long"), "\(run.console)")
+    #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
+    let windows = Self.windows(run)
+    let after = windows.dropLast().suffix(5).map(\.received).max() ?? 0
+    print(
+      "virtio_net \(mode), suspended for 800 ms: \(total.lost) lost, \(total.late) late, \(total.twice) twice, \(total.gap / 1_000_000) ms without one"
+    )
+    #expect(after > 0, "\(run.console)")
+  }
+
   static let victims: [(mode: String, kill: [String])] = [
     ("solo", ["net"]), ("twin", ["net.container"]), ("twin", ["net"]), ("twin", ["net", "net.container"]),
   ]

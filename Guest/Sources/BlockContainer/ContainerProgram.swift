@@ -15,7 +15,7 @@ import Pollux
       let device = try ControlledDevice(start)
       if start.text("mode")?.equals("solo") ?? false {
         guard device.bringUp() else { Kernel.exit(2) }
-        Program.remark(Bytes("solo: control and data plane in one process"))
+        Program.remark(Bytes(SoloPlane.remark))
         let wake = try Notification.create()
         let plane = try SoloPlane(device, line: Notification(Handle(events)), wake: wake)
         try BlockServer(
@@ -23,7 +23,7 @@ import Pollux
         ).run()
       } else {
         try Endpoint(Handle(service)).bind(Notification(Handle(events)))
-        Program.remark(Bytes("control plane: registers and configuration interrupt"))
+        Program.remark(Bytes(device.remark))
         var server = ControlServer(device: device, endpoint: Handle(service))
         try server.run()
       }

@@ -285,6 +285,12 @@ final class ControlledDevice: ControlPlane {
     return state.geometry != before
   }
 
+  func suspend() {
+    if !reset() { ContainerProgram.complain("the device does not reset") }
+    isDown = true
+  }
+  var remark: StaticString { "control plane: registers and configuration interrupt" }
+
   /// Resets the device because nobody drives it any more: it must not write into memory that its users give away.
   func stop() {
     ContainerProgram.complain(reset() ? "the twin has ended; the device is stopped" : "the device does not reset")

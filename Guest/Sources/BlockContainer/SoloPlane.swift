@@ -12,6 +12,7 @@
 
 import BlockInterface
 import BlockServer
+import DriverContract
 import DriverVirtqueue
 import Pollux
 import Synchronization
@@ -33,6 +34,7 @@ private struct DriverLock: ~Copyable {
 }
 
 final class SoloPlane: BlockPlane {
+  static let remark: StaticString = "solo: control and data plane in one process"
   private let device: ControlledDevice
   private var queue: BlockQueue
   private var news = PlaneState.working
@@ -61,6 +63,9 @@ final class SoloPlane: BlockPlane {
   private let lock = DriverLock()
   /// Taken from the ring by the interrupt thread, not yet by the serving thread. Under the lock, like queue and bounces.
   private var finished: [PlaneCompletion] = []
+  private(set) var isSuspended = false
+  /// Bits of `ContainerEvent` that the serving thread has to follow. Under the lock.
+  private var wishes: UInt64 = 0
   /// A configuration interrupt came.
   private var isConfigurationDue = false
   /// Wakes the serving thread.
@@ -82,7 +87,12 @@ final class SoloPlane: BlockPlane {
 
   private func serveInterrupts(_ line: Notification) {
     while true {
-      guard line.wait() != 0 else { continue }
+      let bits = line.wait()
+      if bits & ~ContainerEvent.device != 0 {
+        lock.hold { wishes |= bits }
+        wake.signal(1)
+      }
+      guard bits & ContainerEvent.device != 0 else { continue }
       let reasons = device.takeInterrupt()
       lock.hold {
         interrupts += 1
@@ -90,7 +100,7 @@ final class SoloPlane: BlockPlane {
         // The standard cycle: empty the ring, ask for the next interrupt, look again.
         repeat {
           while let completion = takeUsed() { finished.append(completion) }
-        } while !device.state.isLost && queue.inFlight > 0 && queue.armInterrupt(after: 1)
+        } while !device.state.isLost && !isSuspended && queue.inFlight > 0 && queue.armInterrupt(after: 1)
       }
       wake.signal(1)
     }
@@ -156,6 +166,7 @@ final class SoloPlane: BlockPlane {
   }
 
   private func dispatch(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    if isSuspended { return .full }
     guard !device.state.isLost else { return .finished(.deviceLost) }
     guard queue.hasRoom else { return .full }
     while bounces.count <= token { bounces.append(Bounce()) }
@@ -245,6 +256,20 @@ final class SoloPlane: BlockPlane {
 
   func handle(events: UInt64) {
     lock.hold {
+      let wishes = wishes
+      self.wishes = 0
+      if wishes & ContainerEvent.suspend != 0, !isSuspended {
+        isSuspended = true
+        device.suspend()
+        Program.remark(Bytes("suspended"))
+      }
+      if wishes & ContainerEvent.resume != 0, isSuspended {
+        isSuspended = false
+        Program.remark(Bytes(Self.remark))
+        _ = device.bringUp()
+        restart()
+      }
+      guard !isSuspended else { return }
       guard isConfigurationDue else { return }
       isConfigurationDue = false
       let generation = device.state.generation
@@ -255,6 +280,7 @@ final class SoloPlane: BlockPlane {
 
   func reset() {
     lock.hold {
+      guard !isSuspended else { return }
       _ = device.bringUp()
       restart()
     }

@@ -55,6 +55,8 @@ public protocol BlockPlane: AnyObject {
   var doorbells: UInt64 { get }
   var interrupts: UInt64 { get }
   var resets: UInt64 { get }
+  /// Somebody wants the device quiet: nothing is asked of it until `takeState` says that it was set up anew.
+  var isSuspended: Bool { get }
 
   func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission
   /// Lets the device see what was submitted.
@@ -69,9 +71,18 @@ public protocol BlockPlane: AnyObject {
   func handle(events: UInt64)
   /// The device does not answer: has it reset and set up anew. What came of it `takeState` tells.
   func reset()
+  /// `hide` makes clients look at `completionMemory` no more for what is in flight. A plane that has such memory calls it before the
+  /// device's rings may be set up anew, and afterwards still gives the completions that are in them: a client may have seen those.
+  func beforeReset(_ hide: @escaping () -> Void)
   /// Takes what happened to the device since the last call.
   func takeState() -> PlaneState
   /// The device's used ring and status bytes, to be shown to clients read-only, and the size of the queue; nil where
   /// completions need the driver's own work.
   var completionMemory: (memory: MemoryObject, queueSize: Int)? { get }
+}
+
+extension BlockPlane {
+  /// A twin waits in a call of its container, and a disk in memory is never suspended.
+  public var isSuspended: Bool { false }
+  public func beforeReset(_ hide: @escaping () -> Void) {}
 }

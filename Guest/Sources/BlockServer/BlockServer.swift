@@ -111,6 +111,16 @@ public final class BlockServer<Plane: BlockPlane> {
       requests.append(InFlight(session: nil, request: empty))
       freeTokens.append(token)
     }
+    // Both live as long as the process.
+    plane.beforeReset { self.hideSlots() }
+  }
+
+  /// From now on clients learn of what is in flight by their completion rings alone.
+  private func hideSlots() {
+    for token in requests.indices where requests[token].slot >= 0 {
+      requests[token].session?.rings.clearSlot(requests[token].slot)
+      requests[token].slot = -1
+    }
   }
 
   // MARK: The loop
@@ -172,10 +182,21 @@ public final class BlockServer<Plane: BlockPlane> {
     clock?.set(Clock.now + patience)
   }
 
+  private func resetPlane() {
+    plane.reset()
+    // What was done before that.
+    while let completion = plane.nextCompletion() { finish(completion) }
+  }
+
   /// A request that the third tick finds has taken between one and one and a half times the limit. Then the device is reset: what it had goes
   /// to it again, and what has been too late twice fails.
   private func tick() {
     clockRuns = false
+    if plane.isSuspended {
+      // Nobody's fault; the time begins anew with the device.
+      for token in requests.indices { requests[token].age = 0 }
+      return
+    }
     // Perhaps it is only the interrupt that is missing.
     pump()
     var late = 0
@@ -192,7 +213,7 @@ public final class BlockServer<Plane: BlockPlane> {
     line.add(late == 1 ? " request in time; it is reset\n" : " requests in time; it is reset\n")
     line.print()
     line.log()
-    plane.reset()
+    resetPlane()
     // The device has let go of all of them.
     for token in gone { finish(PlaneCompletion(token: token, status: .timedOut)) }
     for token in requests.indices where requests[token].session != nil {
@@ -219,6 +240,8 @@ public final class BlockServer<Plane: BlockPlane> {
     switch plane.takeState() {
     case .working: return false
     case .restarted:
+      // What was done before must not be done twice.
+      while let completion = plane.nextCompletion() { finish(completion) }
       for token in requests.indices {
         guard let session = requests[token].session, let region = session.region, token != stalled else { continue }
         if requests[token].slot >= 0 { session.rings.clearSlot(requests[token].slot) }
@@ -232,6 +255,7 @@ public final class BlockServer<Plane: BlockPlane> {
       }
       return true
     case .lost:
+      while let completion = plane.nextCompletion() { finish(completion) }
       var changed = false
       for token in requests.indices where requests[token].session != nil {
         finish(PlaneCompletion(token: token, status: .deviceLost))
@@ -438,7 +462,7 @@ public final class BlockServer<Plane: BlockPlane> {
         continue
       }
       // After a reset the device has none of them any more.
-      plane.reset()
+      resetPlane()
       for token in requests.indices where requests[token].session?.isOrphan ?? false {
         finish(PlaneCompletion(token: token, status: .timedOut))
       }

@@ -13,6 +13,9 @@ final class TwinPlane: BlockPlane {
   private var queue: BlockQueue
   private var state: DeviceState
   private var news = PlaneState.working
+  /// Taken out of rings that were about to be set up anew.
+  private var kept: [PlaneCompletion] = []
+  private var hideFromClients: (() -> Void)?
   private let queueMemory: RingMemory
   /// Request headers and indirect tables: memory of this process.
   private let work: RingMemory
@@ -109,15 +112,31 @@ final class TwinPlane: BlockPlane {
     access.ring()
   }
 
-  var hasCompletions: Bool { queue.hasUsed }
+  var hasCompletions: Bool { !kept.isEmpty || queue.hasUsed }
+
+  func beforeReset(_ hide: @escaping () -> Void) { hideFromClients = hide }
+
+  private func take() throws(QueueError) -> PlaneCompletion? {
+    guard let completion = try queue.nextCompletion() else { return nil }
+    let status: BlockStatus =
+      completion.status == 0 ? .success : completion.status == 2 ? .unsupported : .inputOutputError
+    return PlaneCompletion(token: Int(completion.tag), status: status)
+  }
+
+  /// Keeps what the rings hold, which the container's reply may find empty. Clients are made blind first: whatever one of them has taken
+  /// by then is among it, and what the device completes afterwards nobody takes for done.
+  private func keepCompletions() {
+    hideFromClients?()
+    RingMemory.fullFence()
+    do throws(QueueError) {
+      while let completion = try take() { kept.append(completion) }
+    } catch {}
+  }
 
   func nextCompletion() -> PlaneCompletion? {
-    do throws(QueueError) {
-      guard let completion = try queue.nextCompletion() else { return nil }
-      let status: BlockStatus =
-        completion.status == 0 ? .success : completion.status == 2 ? .unsupported : .inputOutputError
-      return PlaneCompletion(token: Int(completion.tag), status: status)
-    } catch {
+    if !kept.isEmpty { return kept.removeFirst() }
+    guard !state.isLost else { return nil }
+    do throws(QueueError) { return try take() } catch {
       let line = Text("block-twin: the device wrote nonsense into the ring; having it reset\n")
       line.print()
       line.log()
@@ -144,6 +163,7 @@ final class TwinPlane: BlockPlane {
     // The end of an interrupt masks its entry of the device's table, and the container may be about to fill that anew.
     message?.close()
     message = nil
+    keepCompletions()
     var request = Message(call.rawValue, state.generation)
     do throws(SystemError) { try control.call(&request) } catch {
       // The container is gone: the data plane goes on as long as the device does.

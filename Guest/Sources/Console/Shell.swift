@@ -105,6 +105,10 @@ struct Shell {
       try kill(argument)
     } else if command.equals("restart") {
       try Services.restart(argument)
+    } else if command.equals("suspend") {
+      try Services.suspend(argument)
+    } else if command.equals("resume") {
+      try Services.suspend(argument, resume: true)
     } else if command.equals("halt") {
       Console.write("The system is going down.\n")
       files.settle()
@@ -130,6 +134,8 @@ struct Shell {
       run PROGRAM [ARGUMENTS]
       kill SERVICE      ends a service
       restart SERVICE   starts a service again that has ended
+      suspend SERVICE   makes the device of a driver quiet; requests wait
+      resume SERVICE    brings it back
       echo TEXT
       halt, reboot
 

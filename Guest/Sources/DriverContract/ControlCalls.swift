@@ -17,6 +17,9 @@
 // touches no ring meanwhile. The generation is another whenever the device has been set up anew, by this container or one that came
 // after it: then all rings are empty, and the twin submits again what was in flight. Rings are at the same place as before. A
 // container that is started again signals the twin, and until the twin's call data flows as before.
+//
+// A suspended device is down and stays so: the container signals the twin, and answers no call until the device resumes, so the twin waits
+// in its call, and requests wait with it. Then what was in flight is submitted again.
 
 /// Word 0 of a call to the container.
 public enum ControlCall: UInt64, Sendable {
@@ -44,6 +47,18 @@ public enum TwinEvent {
   public static let control: UInt64 = 2
   /// The device has used buffers of its second queue.
   public static let secondQueue: UInt64 = 4
+}
+
+/// Bits of the container's notification.
+public enum ContainerEvent {
+  /// The device's line: the configuration has changed (in mode solo: or buffers have been used).
+  public static let device: UInt64 = 1
+  /// The twin's process has ended.
+  public static let twinEnded: UInt64 = 2
+  /// Somebody wants the device quiet: it is reset, and stays so …
+  public static let suspend: UInt64 = 4
+  /// … until somebody wants it back.
+  public static let resume: UInt64 = 8
 }
 
 /// What a container tells its twin about a device.

@@ -22,6 +22,10 @@ public protocol ControlPlane: AnyObject {
   func bringUp() -> Bool
   /// Resets the device because nobody drives it any more: it must not write into memory that its users give away.
   func stop()
+  /// Resets the device because somebody wants it quiet; `bringUpIfDown` sets it up again.
+  func suspend()
+  /// What `services` shows of the container while it works.
+  var remark: StaticString { get }
   /// Tells the twin to fetch the state.
   func signalTwin()
   /// Carries out a command of the device's class. False: it is unknown, or failed.
@@ -31,8 +35,9 @@ public protocol ControlPlane: AnyObject {
 public struct ControlServer<Plane: ControlPlane> {
   private let device: Plane
   private var server: Server
-  /// init's bit of the container's notification: the twin's process has ended.
-  private static var twinEnded: UInt64 { 2 }
+  private var isSuspended = false
+  /// Calls that wait for the device to come back.
+  private var waiting: [(caller: ReplyToken, message: Message)] = []
 
   public init(device: Plane, endpoint: Handle) {
     self.device = device
@@ -47,16 +52,46 @@ public struct ControlServer<Plane: ControlPlane> {
       switch try server.replyReceive(&message) {
       case .notification(let bits):
         message = Message()
-        if bits & Self.twinEnded != 0 {
+        if bits & ContainerEvent.twinEnded != 0, !isSuspended {
           device.stop()
           // Another twin may have come in between.
           device.signalTwin()
         }
-        if bits & 1 != 0, device.takeConfigurationInterrupt() { device.signalTwin() }
+        if bits & ContainerEvent.device != 0, !isSuspended, device.takeConfigurationInterrupt() { device.signalTwin() }
+        if bits & ContainerEvent.suspend != 0 { suspend() }
+        if bits & ContainerEvent.resume != 0 { resume() }
       case .call:
-        answer(&message)
+        if isSuspended {
+          waiting.append((server.setAside(), message))
+          message = Message()
+        } else {
+          answer(&message)
+        }
       }
     }
+  }
+
+  private mutating func suspend() {
+    guard !isSuspended else { return }
+    isSuspended = true
+    device.suspend()
+    Program.remark(Bytes("suspended"))
+    // Its call waits, and so does the twin, which else would wonder why the device does nothing.
+    device.signalTwin()
+  }
+
+  private mutating func resume() {
+    guard isSuspended else { return }
+    isSuspended = false
+    Program.remark(Bytes(device.remark))
+    for (caller, message) in waiting {
+      var message = message
+      answer(&message)
+      server.reply(caller, &message)
+    }
+    // A call that waits has set the device up; else the next does.
+    if waiting.isEmpty { device.signalTwin() }
+    waiting.removeAll()
   }
 
   private func answer(_ message: inout Message) {

@@ -71,6 +71,21 @@ final class DeviceDriver {
   }
 
   var isSolo: Bool { entry.mode.equals("solo") }
+  /// Somebody wants the device quiet.
+  private(set) var isSuspended = false
+  /// Bits of the container's notification (`ContainerEvent` of the contract).
+  private static let suspendBit: UInt64 = 4
+  private static let resumeBit: UInt64 = 8
+
+  /// Has the container suspend the device, or resume it.
+  func suspend(_ suspends: Bool) throws(SystemError) {
+    guard isSuspended != suspends else { throw .exists }
+    isSuspended = suspends
+    lineEvents.signal(suspends ? Self.suspendBit : Self.resumeBit)
+  }
+
+  /// A container begins, whose device is not suspended.
+  func containerStarts() { isSuspended = false }
 
   /// `service` has ended and is not started again: nobody waits for a container then.
   func staysWithout(_ service: Service) {
@@ -188,6 +203,7 @@ extension Supervisor {
   }
 
   private func startContainer(_ service: Service, _ driver: DeviceDriver, _ receiver: Handle) throws(SystemError) {
+    driver.containerStarts()
     let program = try loadOrFail(service)
     let process = program.process
     var block = try commonStart(service, driver.entry, process)

@@ -369,6 +369,9 @@ final class Supervisor {
         if case .kernel(let reason) = error { throw reason }
         throw .notFound
       }
+    case .power:
+      guard let driver = try service(at: request[1]).driver else { throw .wrongKind }
+      try driver.suspend(request[2] == 0)
     case .announce:
       guard services.indices.contains(caller), let kind = DeviceClass(rawValue: request[3]) else { throw .badArgument }
       let name = try devices.announce(request.text(at: 1, words: 2), kind, size: request[4], by: caller)

@@ -66,23 +66,23 @@ import Pollux
       switch (isNetwork, isSolo) {
       case (false, true):
         guard let plane = LinuxPlane(linux, control) else { throw .notFound }
-        Program.remark(Bytes("solo: Linux's virtio_blk"))
+        Program.remark(Bytes(LinuxPlane.remark))
         try BlockServer(
           plane: plane, endpoint: Handle(service), events: notification, name: "vda",
           timeout: Program.requestTimeout(30_000)
         ).run()
       case (true, true):
         guard let plane = LinuxNetPlane(linux, control) else { throw .notFound }
-        Program.remark(Bytes("solo: Linux's virtio_net"))
+        Program.remark(Bytes(LinuxNetPlane.remark))
         try NetServer(
           plane: plane, endpoint: Handle(service), events: notification, name: "eth0",
           timeout: Program.requestTimeout(5000)
         ).run()
       case (false, false):
-        Program.remark(Bytes("control plane: Linux's virtio_blk"))
+        Program.remark(Bytes(LinuxDisk.remark))
         try serve(LinuxControl<LinuxDisk>(linux, control, start, probe: probe), Handle(service), notification)
       case (true, false):
-        Program.remark(Bytes("control plane: Linux's virtio_net"))
+        Program.remark(Bytes(LinuxInterface.remark))
         try serve(LinuxControl<LinuxInterface>(linux, control, start, probe: probe), Handle(service), notification)
       }
     } catch { throw .kernel(error) }

@@ -146,8 +146,11 @@ final class LinuxControl<Device: LinuxDevice>: ControlPlane {
     return false
   }
 
+  func suspend() { if isProbed, !isDown { stopDevice() } }
+  var remark: StaticString { Device.remark }
+
   func stop() {
-    guard isProbed else { return }
+    guard isProbed, !isDown else { return }
     stopDevice()
     LinuxContainerProgram.complain("the twin has ended; the device is stopped")
   }

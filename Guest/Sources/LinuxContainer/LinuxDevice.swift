@@ -9,6 +9,8 @@ import Pollux
 protocol LinuxDevice {
   associatedtype State: ContractState
   static var initialState: State { get }
+  /// What `services` shows of the container beside a twin.
+  static var remark: StaticString { get }
   /// Queues that the twin gets, the device's first ones.
   static var queueCount: Int { get }
   /// Takes the queues that the driver made into the state.
@@ -29,6 +31,7 @@ enum LinuxDisk: LinuxDevice {
   private static let wantedTransfer: UInt64 = 1 << 20
 
   static var initialState: DeviceState { DeviceState() }
+  static var remark: StaticString { "control plane: Linux's virtio_blk" }
   static var queueCount: Int { 1 }
 
   static func note(_ queues: [container_queue], in state: inout DeviceState) {
@@ -60,6 +63,7 @@ enum LinuxDisk: LinuxDevice {
 /// A network interface.
 enum LinuxInterface: LinuxDevice {
   static var initialState: NetState { NetState() }
+  static var remark: StaticString { "control plane: Linux's virtio_net" }
   static var queueCount: Int { 2 }
 
   static func note(_ queues: [container_queue], in state: inout NetState) {

@@ -2,6 +2,7 @@
 // guest-physical address; what arrives is, from the driver's pages to the client's buffers.
 
 import CLinuxContainer
+import DriverContract
 import NetInterface
 import NetServer
 import Pollux
@@ -9,6 +10,8 @@ import Pollux
 final class LinuxNetPlane: NetPlane {
   private let linux: Linux
   private let registers: VirtioRegisters
+  static let remark: StaticString = "solo: Linux's virtio_net"
+  private(set) var isSuspended = false
   private var news = NetPlaneState.working
   /// Empty buffers of the client, in its order.
   private var posted: [(buffer: PacketBuffer, token: Int)] = []
@@ -38,7 +41,7 @@ final class LinuxNetPlane: NetPlane {
   var withoutBuffer: UInt64 { linux.droppedPackets }
 
   func transmit(_ buffer: PacketBuffer, token: Int) -> Bool {
-    guard passOn(more: true) else { return false }
+    guard !isSuspended, passOn(more: true) else { return false }
     heldBack = (buffer, token)
     return true
   }
@@ -60,6 +63,7 @@ final class LinuxNetPlane: NetPlane {
   }
 
   func post(_ buffer: PacketBuffer, token: Int) -> Bool {
+    guard !isSuspended else { return false }
     posted.append((buffer, token))
     return true
   }
@@ -110,6 +114,9 @@ final class LinuxNetPlane: NetPlane {
   func disarmInterrupts() {}
 
   func handle(events: UInt64) {
+    if events & ContainerEvent.suspend != 0, !isSuspended { suspend() }
+    if events & ContainerEvent.resume != 0, isSuspended { resume() }
+    guard events & ContainerEvent.device != 0, !isSuspended else { return }
     linux.handleInterrupt()
     if registers.needsReset {
       LinuxContainerProgram.complain("the device asks for a reset")
@@ -140,7 +147,23 @@ final class LinuxNetPlane: NetPlane {
     sending = 0
   }
 
-  func reset() { restart() }
+  func reset() { if !isSuspended { restart() } }
+
+  private func suspend() {
+    forget()
+    isSuspended = true
+    guard linux.suspend() else { return LinuxContainerProgram.complain("the driver does not let go of the device") }
+    Program.remark(Bytes("suspended"))
+  }
+
+  /// The client's buffers are given to the device again.
+  private func resume() {
+    isSuspended = false
+    resets += 1
+    Program.remark(Bytes(Self.remark))
+    news = linux.resume() ? .restarted : .lost
+    if let now = linux.link { link = now }
+  }
 
   func takeState() -> NetPlaneState {
     let taken = news
@@ -151,14 +174,15 @@ final class LinuxNetPlane: NetPlane {
   func recall() {
     let hadSome = sending > 0
     forget()
-    guard hadSome else { return }
+    // A suspended device has let go of everything.
+    guard hadSome, !isSuspended else { return }
     // The device may still read them.
     restart()
     news = .working
   }
 
   func setAddress(_ address: UInt64) -> Bool {
-    guard linux.setAddress(address) else { return false }
+    guard !isSuspended, linux.setAddress(address) else { return false }
     if let now = linux.link { link = now }
     return true
   }

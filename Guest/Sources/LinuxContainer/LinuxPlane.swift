@@ -4,11 +4,14 @@
 import BlockInterface
 import BlockServer
 import CLinuxContainer
+import DriverContract
 import Pollux
 
 final class LinuxPlane: BlockPlane {
   private let linux: Linux
   private let registers: VirtioRegisters
+  static let remark: StaticString = "solo: Linux's virtio_blk"
+  private(set) var isSuspended = false
   private var news = PlaneState.working
   private var kicks = 0
   /// Taken from Linux's side to know whether there is one.
@@ -32,6 +35,7 @@ final class LinuxPlane: BlockPlane {
   private(set) var resets: UInt64 = 0
 
   func submit(_ request: BlockRequest, region: BlockRegion, token: Int) -> PlaneSubmission {
+    if isSuspended { return .full }
     let operation: container_operation
     switch request.operation {
     case .read: operation = CONTAINER_READ
@@ -86,6 +90,9 @@ final class LinuxPlane: BlockPlane {
   func disarmInterrupt() {}
 
   func handle(events: UInt64) {
+    if events & ContainerEvent.suspend != 0, !isSuspended { suspend() }
+    if events & ContainerEvent.resume != 0, isSuspended { resume() }
+    guard events & ContainerEvent.device != 0, !isSuspended else { return }
     linux.handleInterrupt()
     if registers.needsReset {
       LinuxContainerProgram.complain("the device asks for a reset")
@@ -97,9 +104,7 @@ final class LinuxPlane: BlockPlane {
   /// Linux's driver does not look at what the device asks for; suspending and resuming it is what resets the device.
   private func restart() {
     resets += 1
-    inFlight = 0
-    kicks = 0
-    ahead = nil
+    forget()
     guard linux.suspend(), linux.resume() else {
       LinuxContainerProgram.complain("the device did not come back")
       news = .lost
@@ -108,7 +113,29 @@ final class LinuxPlane: BlockPlane {
     news = .restarted
   }
 
-  func reset() { restart() }
+  func reset() { if !isSuspended { restart() } }
+
+  private func suspend() {
+    forget()
+    isSuspended = true
+    guard linux.suspend() else { return LinuxContainerProgram.complain("the driver does not let go of the device") }
+    Program.remark(Bytes("suspended"))
+  }
+
+  /// What was in flight is submitted again.
+  private func resume() {
+    isSuspended = false
+    resets += 1
+    Program.remark(Bytes(Self.remark))
+    news = linux.resume() ? .restarted : .lost
+    _ = linux.readGeometry(&geometryNow)
+  }
+
+  private func forget() {
+    inFlight = 0
+    kicks = 0
+    ahead = nil
+  }
 
   func takeState() -> PlaneState {
     let taken = news

@@ -35,6 +35,8 @@ public protocol NetPlane: AnyObject {
   var resets: UInt64 { get }
   /// Packets that found no buffer, as far as the plane sees them.
   var withoutBuffer: UInt64 { get }
+  /// Somebody wants the device quiet: nothing is asked of it until `takeState` says that it was set up anew.
+  var isSuspended: Bool { get }
 
   /// Sends the packet; false: no room now. `token` comes back by `nextSent`.
   func transmit(_ buffer: PacketBuffer, token: Int) -> Bool
@@ -59,4 +61,9 @@ public protocol NetPlane: AnyObject {
   func recall()
   /// Gives the interface another MAC address. False: the device did not take it.
   func setAddress(_ address: UInt64) -> Bool
+}
+
+extension NetPlane {
+  /// A twin waits in a call of its container.
+  public var isSuspended: Bool { false }
 }

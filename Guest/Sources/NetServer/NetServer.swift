@@ -154,6 +154,10 @@ public final class NetServer<Plane: NetPlane> {
 
   /// Has a device reset that has packets to send and sends none.
   private func checkDevice() {
+    guard !plane.isSuspended else {
+      sendDeadline = nil
+      return
+    }
     // Perhaps it is only the interrupt that is missing.
     pump()
     guard let deadline = sendDeadline, Clock.now >= deadline else { return }

@@ -23,6 +23,9 @@ public enum RegistryCall: UInt64 {
   case publish = 7
   /// Name in words 1…3 → a connection to the service published under it. Word 4: `ConnectionFlags`.
   case open = 8
+  /// Index in word 1: the device of that service's driver is suspended (word 2: 0) or resumed (1); `exists` if it is already, `wrongKind`
+  /// if the service drives none.
+  case power = 18
   /// Index in word 1 → starts that service again, which has ended.
   case restart = 15
   /// Name in words 1–2, `DeviceClass` in word 3, bytes in word 4: the caller drives this device from now on until it ends. If another's

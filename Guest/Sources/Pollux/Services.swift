@@ -50,6 +50,12 @@ public enum Services {
     try Program.ask(&message)
   }
 
+  /// Has the device of a driver made quiet and held so, or brought back; its clients' requests wait meanwhile.
+  public static func suspend(_ name: Bytes, resume: Bool = false) throws(SystemError) {
+    var message = Message(RegistryCall.power.rawValue, try find(name).index, resume ? 1 : 0)
+    try Program.ask(&message)
+  }
+
   /// Starts a service again that has ended; `exists` if it runs.
   public static func restart(_ name: Bytes) throws(SystemError) {
     var message = Message(RegistryCall.restart.rawValue, try find(name).index)
