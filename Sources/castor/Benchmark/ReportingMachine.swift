@@ -88,6 +88,7 @@ final class ReportingMachine {
   static func isEnd(_ line: String, of services: [String]) -> Bool {
     let reasons = [
       " died of ", " ended with code ", ": not in the boot archive", ": cannot be loaded", ": cannot be started",
+      ": not started",
     ]
     return services.contains { name in reasons.contains { line.hasPrefix("init: \(name)\($0)") } }
   }
