@@ -40,6 +40,21 @@ import Testing
     #expect(coverage.missing.map { "\($0.name) \($0.modules)" } == ["printk 1", "register_virtio 1"])
   }
 
+  @Test func stubsAreCountedApart() throws {
+    let coverage = DriverCoverage(try Self.summaries(), container: ["kmalloc", "printk"], stubs: ["printk", "other"])
+    #expect(coverage.containerCount == 1 && coverage.stubCount == 1)
+    let modules = Dictionary(uniqueKeysWithValues: coverage.modules.map { ($0.name, $0) })
+    #expect(modules["virtio_blk"].map { [$0.byContainer, $0.byStubs, $0.byModules] } == [1, 1, 2])
+    #expect(modules["virtio_blk"].map { [$0.resolves, $0.needsNoStub] } == [true, false])
+    #expect(modules["virtio"].map { [$0.resolves, $0.needsNoStub] } == [true, true])
+    // What it calls is a stub.
+    let below = DriverCoverage(try Self.summaries(), container: ["kmalloc", "printk"], stubs: ["kmalloc"])
+    #expect(below.modules.first { $0.name == "virtio" }.map { [$0.resolves, $0.needsNoStub] } == [true, false])
+    let object = ModuleBuilder.module(
+      "container", magic: Self.magic, exports: [("kmalloc", 1), ("printk", 2)], marks: ["stub.printk", "stubborn"])
+    #expect(try ModuleFolder.summary(of: Data(object), fileName: "container.ko").stubs == ["printk"])
+  }
+
   @Test func aModuleNeedsWhatItsProvidersNeed() throws {
     // Nothing of virtio itself is missing, but ring, which it calls, wants kmalloc.
     let coverage = DriverCoverage(try Self.summaries(), container: [])
@@ -56,7 +71,8 @@ import Testing
     try FileManager.default.createDirectory(at: modules, withIntermediateDirectories: true)
     for (name, contents) in files { try Data(contents).write(to: modules.appending(path: name)) }
     let container = ModuleBuilder.module(
-      "container", magic: magic, exports: [("kmalloc", 1), ("container_entries", 2)])
+      "container", magic: magic, exports: [("kmalloc", 1), ("printk", 2), ("container_entries", 3)],
+      marks: ["stub.printk"])
     try Data(container).write(to: folder.url.appending(path: "container.ko"))
     return try CastorRun(
       ["ldc", "coverage", "--modules", "modules", "--container", "container.ko"] + more, in: folder)
@@ -66,12 +82,12 @@ import Testing
     let folder = try TestFolder()
     let run = try Self.run(Self.files, ["--json", "report.json", "--top", "1", "virtio-blk", "ring"], in: folder)
     #expect(run.exitCode == 0, "\(run.errors)")
-    let container: Set<String> = ["kmalloc"]
     let expected = CoverageReport(
-      DriverCoverage(try Self.summaries(), container: container),
+      DriverCoverage(try Self.summaries(), container: ["kmalloc", "printk"], stubs: ["printk"]),
       magic: Self.magic.trimmingCharacters(in: .whitespaces))
     #expect(run.output == expected.text(listing: ["virtio_blk", "ring"], top: 1) + "\n")
-    #expect(run.output.contains("container provides  \(container.count) symbols"))
+    #expect(run.output.contains("container provides  1 symbols and 1 stubs"))
+    #expect(run.output.contains("  resolves with stubs\n"))
     #expect(run.output.contains("built for           6.1.0-1-test SMP mod_unload modversions\n"))
     #expect(run.output.contains("modules             4, of which "))
     let json = try Data(contentsOf: folder.url.appending(path: "report.json"))

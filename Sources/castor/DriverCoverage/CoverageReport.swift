@@ -7,10 +7,14 @@ struct CoverageReport: Codable, Equatable {
   struct Module: Codable, Equatable {
     var name: String
     var imports: Int
+    /// By code of the container, and by stubs of it.
     var container: Int
+    var stubs: Int
     var modules: Int
     var missing: [String]
     var resolves: Bool
+    /// Resolves, and neither it nor what it needs imports a stub.
+    var needsNoStub: Bool
   }
   struct Missing: Codable, Equatable {
     var symbol: String
@@ -18,13 +22,15 @@ struct CoverageReport: Codable, Equatable {
     var modules: Int
   }
 
-  var schema = 1
+  var schema = 2
   /// The kernel that the modules are built for.
   var vermagic: String
-  /// How many symbols the container provides.
+  /// How many symbols the container provides with code, and how many as stubs.
   var containerSymbols: Int
-  /// How many modules resolve entirely.
+  var stubSymbols: Int
+  /// How many modules resolve entirely, and how many of them without a stub.
   var resolved: Int
+  var resolvedWithoutStubs: Int
   var modules: [Module]
   /// All missing symbols, most wanted first.
   var missing: [Missing]
@@ -32,11 +38,13 @@ struct CoverageReport: Codable, Equatable {
   init(_ coverage: DriverCoverage, magic: String) {
     vermagic = magic
     containerSymbols = coverage.containerCount
+    stubSymbols = coverage.stubCount
     resolved = coverage.modules.count { $0.resolves }
+    resolvedWithoutStubs = coverage.modules.count { $0.needsNoStub }
     modules = coverage.modules.map {
       Module(
-        name: $0.name, imports: $0.imports, container: $0.byContainer, modules: $0.byModules, missing: $0.missing,
-        resolves: $0.resolves)
+        name: $0.name, imports: $0.imports, container: $0.byContainer, stubs: $0.byStubs, modules: $0.byModules,
+        missing: $0.missing, resolves: $0.resolves, needsNoStub: $0.needsNoStub)
     }
     missing = coverage.missing.map { Missing(symbol: $0.name, modules: $0.modules) }
   }
@@ -58,19 +66,21 @@ struct CoverageReport: Codable, Equatable {
       name + String(repeating: " ", count: max(0, width - name.count))
         + cells.map { String(repeating: " ", count: max(2, 11 - $0.count)) + $0 }.joined()
     }
-    var lines = [row("module", ["imports", "container", "modules", "missing"])]
+    var lines = [row("module", ["imports", "container", "stubs", "modules", "missing"])]
     for module in listed {
-      let cells = [module.imports, module.container, module.modules, module.missing.count].map { "\($0)" }
-      lines.append(row(module.name, cells) + (module.resolves ? "  resolves" : ""))
+      let cells = [module.imports, module.container, module.stubs, module.modules, module.missing.count]
+      let verdict = module.needsNoStub ? "  resolves" : module.resolves ? "  resolves with stubs" : ""
+      lines.append(row(module.name, cells.map { "\($0)" }) + verdict)
     }
     func sum(_ count: (Module) -> Int) -> Int { modules.reduce(0) { $0 + count($1) } }
     lines += [
       "",
       "built for           \(vermagic)",
-      "modules             \(modules.count), of which \(resolved) resolve entirely, with all that they need",
-      "imports             \(sum { $0.imports }): \(sum { $0.container }) by the container, \(sum { $0.modules }) by other modules, "
-        + "\(sum { $0.missing.count }) missing",
-      "container provides  \(containerSymbols) symbols",
+      "modules             \(modules.count), of which \(resolved) resolve entirely, with all that they need; "
+        + "\(resolvedWithoutStubs) without a stub",
+      "imports             \(sum { $0.imports }): \(sum { $0.container }) by the container, \(sum { $0.stubs }) by its stubs, "
+        + "\(sum { $0.modules }) by other modules, \(sum { $0.missing.count }) missing",
+      "container provides  \(containerSymbols) symbols and \(stubSymbols) stubs",
       "missing symbols     \(missing.count)" + (missing.isEmpty || top == 0 ? "" : ", the most wanted first:"),
     ]
     for item in missing.prefix(top) {

@@ -16,8 +16,9 @@ struct Ldc: ParsableCommand {
       discussion: """
         Reads every .ko and .ko.xz below a folder: one version of one kernel. Tests/linux/fetch-modules.sh fetches Debian's \
         to .build/linux-modules. What the container provides is what its kernel interface exports, container.ko of the built \
-        guest (`make drivers`). A module resolves entirely when every import is provided and every module that provides \
-        one resolves entirely too. docs/linux-driver-container.md describes the JSON form.
+        guest (`make drivers`); a stub is a function of it that says its name and does nothing, for what the drivers that run \
+        never get to. A module resolves entirely when every import is provided and every module that provides one \
+        resolves entirely too. docs/linux-driver-container.md describes the JSON form.
         """)
 
     @Argument(help: "Modules to list; all where none is named. The sums are always of all.")
@@ -34,8 +35,8 @@ struct Ldc: ParsableCommand {
     var json: String?
 
     /// What the container's own object exports.
-    private func containerSymbols() throws -> Set<String> {
-      if container == "none" { return [] }
+    private func containerSymbols() throws -> (all: Set<String>, stubs: Set<String>) {
+      if container == "none" { return ([], []) }
       let built = (try? HostPaths.findGuest()).map { "\(HostPaths.folder(of: $0.kernel))/linux/container.ko" }
       guard let path = container ?? built, let contents = FileManager.default.contents(atPath: path) else {
         throw ConfigurationError(
@@ -45,7 +46,7 @@ struct Ldc: ParsableCommand {
       }
       do throws(ModuleError) {
         let summary = try ModuleFolder.summary(of: contents, fileName: path)
-        return Set(summary.exports.map(\.name).filter { !$0.hasPrefix("container_") })
+        return (Set(summary.exports.map(\.name).filter { !$0.hasPrefix("container_") }), summary.stubs)
       } catch {
         throw ConfigurationError(
           key: "container", value: path, expected: String(decoding: error.line, as: UTF8.self), exitCode: .invalidModule
@@ -57,7 +58,8 @@ struct Ldc: ParsableCommand {
       try reportingFailures {
         if let json { try BenchmarkOutput.requireWritable(json) }
         let folder = try ModuleFolder.read(modules)
-        let coverage = DriverCoverage(folder.modules, container: try containerSymbols())
+        let provided = try containerSymbols()
+        let coverage = DriverCoverage(folder.modules, container: provided.all, stubs: provided.stubs)
         let report = CoverageReport(coverage, magic: folder.magic)
         let listed = names.map { $0.replacing("-", with: "_") }
         for (name, shown) in zip(names, listed) where !report.modules.contains(where: { $0.name == shown }) {

@@ -18,6 +18,8 @@ struct ModuleSummary: Equatable {
   /// Imports that must be there; weak ones are left out.
   var imports: [Symbol]
   var exports: [Symbol]
+  /// Of the container's own object: the functions that make-drivers.sh made of its list of stubs, each marked by a symbol `stub.NAME`.
+  var stubs: Set<String> = []
 }
 
 /// The modules below a folder.
@@ -109,10 +111,15 @@ struct ModuleFolder {
     }
     var exports: [ModuleSummary.Symbol] = []
     try file.forEachExport { exports.append(.init(name: text($0.name), checksum: $0.checksum)) }
+    var stubs: Set<String> = []
+    for index in 0..<file.symbolCount {
+      let name = text(try file.symbol(index).name)
+      if name.hasPrefix("stub.") { stubs.insert(String(name.dropFirst("stub.".count))) }
+    }
     return ModuleSummary(
       name: String(decoding: file.name.bytes, as: UTF8.self),
       magic: file.information.value(of: "vermagic").map { text($0).trimmingCharacters(in: .whitespaces) } ?? "",
-      imports: imports, exports: exports)
+      imports: imports, exports: exports, stubs: stubs)
   }
 
   private static func text(_ bytes: Bytes) -> String { String(decoding: Name(bytes).bytes, as: UTF8.self) }
