@@ -59,11 +59,16 @@ for test in kernel-test isolation-test; do
   "$image" archive "$out/$test.tar" "init=$out/$test.stripped"
 done
 
+# The test of drivers that cross the border, in the place of a container and its twin.
+llvm-objcopy --strip-all "$bin/crossing-test" "$out/crossing-test.stripped"
+"$image" archive "$out/crossing-test.tar" "init=$out/init.stripped" "block-container=$out/crossing-test.stripped" \
+  "block-twin=$out/crossing-test.stripped"
+
 case $out in
 */plugins/outputs/*)
   stable=${out%%/plugins/outputs/*}/pollux
   mkdir -p "$stable"
-  for file in kernel.elf archive.tar kernel-test.tar isolation-test.tar; do
+  for file in kernel.elf archive.tar kernel-test.tar isolation-test.tar crossing-test.tar; do
     cp "$out/$file" "$stable/$file.new" && mv "$stable/$file.new" "$stable/$file"
   done
   ;;

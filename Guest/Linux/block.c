@@ -418,42 +418,6 @@ EXPORT_SYMBOL(blk_mq_freeze_queue);
 void blk_mq_unfreeze_queue(struct request_queue *queue) { block.frozen--; }
 EXPORT_SYMBOL(blk_mq_unfreeze_queue);
 
-static int set_number(const char *text, const struct kernel_param *parameter)
-{
-  unsigned int value = 0;
-
-  for (; *text >= '0' && *text <= '9'; text++)
-    value = value * 10 + *text - '0';
-  if (*text && *text != '\n')
-    return -EINVAL;
-  *(unsigned int *)parameter->arg = value;
-  return 0;
-}
-static int get_number(char *buffer, const struct kernel_param *parameter)
-{
-  return sprintf(buffer, "%u\n", *(unsigned int *)parameter->arg);
-}
-const struct kernel_param_ops param_ops_uint = {.set = set_number, .get = get_number};
-EXPORT_SYMBOL(param_ops_uint);
-const struct kernel_param_ops param_ops_int = {.set = set_number, .get = get_number};
-EXPORT_SYMBOL(param_ops_int);
-
-static int set_truth(const char *text, const struct kernel_param *parameter)
-{
-  bool on = *text == 'y' || *text == 'Y' || *text == '1';
-
-  if (!on && *text != 'n' && *text != 'N' && *text != '0')
-    return -EINVAL;
-  *(bool *)parameter->arg = on;
-  return 0;
-}
-static int get_truth(char *buffer, const struct kernel_param *parameter)
-{
-  return sprintf(buffer, "%c\n", *(bool *)parameter->arg ? 'Y' : 'N');
-}
-const struct kernel_param_ops param_ops_bool = {.set = set_truth, .get = get_truth};
-EXPORT_SYMBOL(param_ops_bool);
-
 /* MARK: The program's entries */
 struct device *disk_device(void) { return block.disk && disk_is_added ? block.disk->part0->bd_device.parent : NULL; }
 

@@ -673,5 +673,6 @@ const struct container_entries container_entries = {
   .has_arrived = net_has_arrived,
   .next_work = later_run,
   .random = random_read,
+  .parameter = parameter_set,
 };
 EXPORT_SYMBOL(container_entries);

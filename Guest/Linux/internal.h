@@ -18,6 +18,7 @@ int print_text(char *buffer, unsigned long size, const char *format, va_list arg
 int platform_add(const struct container_device *device);
 void interrupts_run(int number);
 int work_run(void);
+int parameter_set(unsigned long section, unsigned long size, const char *name, const char *value);
 int disk_describe(struct container_disk *disk);
 enum container_submission disk_submit(
   unsigned long token, enum container_operation operation, unsigned long sector, unsigned long physical,

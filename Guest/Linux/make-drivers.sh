@@ -9,7 +9,7 @@ root=$(dirname "$(dirname "$here")")
 target=${1:-$root/.build/pollux}
 cache=$root/.build/linux-drivers
 drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng failover net_failover virtio_net"
-sources="memory library processor devices block network"
+sources="memory library parameters processor devices block network"
 
 fail() {
   echo "make-drivers: $1" >&2
@@ -57,17 +57,21 @@ else
       echo "asm(\".globl stub.$name; stub.$name = $name\");"
     done
   } >"$cache/objects/stubs.c"
-  for source in $sources stubs; do
+  for source in $sources stubs runtime_test; do
     file=$here/$source.c
-    [ "$source" != stubs ] || file=$cache/objects/stubs.c
+    module=container
+    case $source in
+    stubs) file=$cache/objects/stubs.c ;;
+    runtime_test) file=$here/test/$source.c module=$source ;;
+    esac
     clang --target=x86_64-linux-gnu -c "$file" -o "$cache/objects/$source.o" -nostdinc \
       -I"$root/Guest/Sources/CLinuxContainer/include" \
       -I"$common/arch/x86/include" -I"$built/arch/x86/include/generated" -I"$common/include" -I"$built/include" \
       -I"$common/arch/x86/include/uapi" -I"$built/arch/x86/include/generated/uapi" -I"$common/include/uapi" \
       -I"$built/include/generated/uapi" -include "$common/include/linux/compiler-version.h" \
       -include "$common/include/linux/kconfig.h" -include "$common/include/linux/compiler_types.h" \
-      -D__KERNEL__ -DMODULE -DKBUILD_MODNAME='"container"' -DKBUILD_BASENAME='"container"' \
-      -D__KBUILD_MODNAME=kmod_container -std=gnu11 -O2 -fshort-wchar -funsigned-char -fno-common -fno-PIE \
+      -D__KERNEL__ -DMODULE -DKBUILD_MODNAME="\"$module\"" -DKBUILD_BASENAME="\"$module\"" \
+      -D__KBUILD_MODNAME="kmod_$module" -std=gnu11 -O2 -fshort-wchar -funsigned-char -fno-common -fno-PIE \
       -fno-strict-aliasing -fno-delete-null-pointer-checks -fms-extensions -fno-asynchronous-unwind-tables \
       -fno-stack-protector -fno-jump-tables -m64 -mno-sse -mno-mmx -mno-80387 -mno-red-zone -mcmodel=kernel \
       -mstack-alignment=8 -Wall -Werror -Wno-gnu -Wno-unused-const-variable -Wno-format -Wno-sign-compare \
@@ -76,6 +80,7 @@ else
   done
   (cd "$cache/objects" && ld.lld -r -T "$built/arch/x86/module.lds" -o container.ko \
     $(for source in $sources stubs; do echo "$source.o"; done))
+  (cd "$cache/objects" && ld.lld -r -T "$built/arch/x86/module.lds" -o runtime_test.ko runtime_test.o)
   for driver in $drivers; do
     found=$(find "$cache/modules/lib/modules" -name "$driver.ko" -o -name "$driver.ko.xz")
     [ -n "$found" ] || fail "$image has no module $driver"
@@ -84,6 +89,9 @@ else
     *) cp "$found" "$result/$driver.ko" ;;
     esac
   done
+  # The module of the tests, which put it into an archive themselves (Tests/GuestTests/LinuxRuntimeTests.swift).
+  mkdir -p "$target/linux-test"
+  llvm-objcopy --strip-debug "$cache/objects/runtime_test.ko" "$target/linux-test/runtime_test.ko"
   llvm-objcopy --strip-debug "$cache/objects/container.ko" "$stamp"
   echo "Linux drivers of $release: $drivers"
 fi

@@ -746,32 +746,41 @@ static unsigned long configured_address(void)
   struct virtio_device *device = dev_to_virtio(net.device->dev.parent);
   unsigned long address = 0;
   unsigned int index;
-  u8 byte;
+  u8 bytes[ETH_ALEN];
 
   if (!(device->features & BIT_ULL(VIRTIO_NET_F_MAC)))
     return 0;
-  /* By bytes, as transports want it. */
-  for (index = 0; index < ETH_ALEN; index++) {
-    device->config->get(device, offsetof(struct virtio_net_config, mac) + index, &byte, sizeof(byte));
-    address = address << 8 | byte;
-  }
+  /* Byte by byte, and again if it was changed meanwhile. */
+  virtio_cread_bytes(device, offsetof(struct virtio_net_config, mac), bytes, sizeof(bytes));
+  for (index = 0; index < ETH_ALEN; index++)
+    address = address << 8 | bytes[index];
   return address;
 }
 
 /*
  * Linux's driver reads the address once, when it probes. A host that gives the interface another one later says so in the
- * configuration; then the driver is told as by a user who wants that address.
+ * configuration. The driver is not told to set it: it would send it to the device, and undo what the host does meanwhile.
  */
 void net_follow_address(void)
 {
   unsigned long address;
+  unsigned int index;
+  u8 bytes[ETH_ALEN];
 
   if (!net.device)
     return;
   address = configured_address();
-  if (net.configured && address != net.configured && net_set_address(address))
-    _printk("%s: the new address was not accepted\n", net.device->name);
-  net.configured = configured_address();
+  if (address == net.configured)
+    return;
+  net.configured = address;
+  for (index = 0; index < ETH_ALEN; index++)
+    bytes[index] = address >> (40 - 8 * index);
+  if (is_valid_ether_addr(bytes)) {
+    rtnl_lock();
+    dev_addr_mod(net.device, 0, bytes, ETH_ALEN);
+    rtnl_unlock();
+  } else
+    _printk("%s: the device's new address is none\n", net.device->name);
 }
 
 /* After the device was set up again: it has forgotten its address and what it is to receive. */

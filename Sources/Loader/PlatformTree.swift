@@ -118,8 +118,9 @@ public enum PlatformTree {
         "reg",
         quads: [
           base, 0x1000, base + 0x1000, 0x1000, base + 0x1_0000, UInt64(max(device.queueCount, 0)) * 0x1000,
+          base + 0x2000, 0x1000,
         ])
-      try node.property("reg-names", "registers", "messages", "doorbells")
+      try node.property("reg-names", "registers", "messages", "doorbells", "control")
       try node.property("interrupts", cells: [device.gsi, 1])
       try node.property("castor,device-type", cells: [device.deviceType])
       try node.property("castor,queues", cells: [UInt32(clamping: device.queueCount)])

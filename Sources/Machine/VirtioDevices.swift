@@ -37,6 +37,11 @@ extension Machine {
         for (queue, event) in transport.queueEvents.enumerated() {
           try virtualMachine.addDoorbell(
             at: slot.address + MMIOTransport.queueNotify, match: UInt32(queue), event: event)
+          if device.controlQueues.contains(queue) {
+            try virtualMachine.addDoorbell(
+              at: slot.address + MMIOTransport.controlPage + MMIOTransport.queueNotify, match: UInt32(queue),
+              event: event)
+          }
           if configuration.doorbellPages {
             try virtualMachine.addDoorbell(
               at: slot.address + MMIOTransport.doorbells + UInt64(queue) * MMIOTransport.doorbellStride, match: nil,

@@ -1,4 +1,4 @@
-// virtio over MMIO, version 2 (virtio 1.2 §4.2), and Castor's message table and doorbell pages (docs/platform.md).
+// virtio over MMIO, version 2 (virtio 1.2 §4.2), and Castor's message table, control page and doorbell pages (docs/platform.md).
 
 import GuestMemory
 import HostSystem
@@ -44,6 +44,11 @@ public final class MMIOTransport: @unchecked Sendable {
   public static let windowSize: UInt64 = 0x4_0000
   /// Offset of the message table, 16 bytes a queue.
   public static let messageTable: UInt64 = 0x1000
+  /// Offset of the control page: the register page once more, where QueueNotify takes the device's control queues only. Who has no more
+  /// than this page cannot ring for a data queue.
+  public static let controlPage: UInt64 = 0x2000
+  /// Bytes of each of the register page, the message table and the control page.
+  private static let pageSize: UInt64 = 0x1000
   /// Offset of the first doorbell page.
   public static let doorbells: UInt64 = 0x1_0000
   /// Distance between doorbell pages.
@@ -145,7 +150,9 @@ public final class MMIOTransport: @unchecked Sendable {
     switch offset {
     case Register.configuration..<Self.messageTable:
       return device.configuration.read(at: Int(offset - Register.configuration), size: size)
-    case Self.messageTable..<Self.doorbells:
+    case Self.controlPage..<Self.controlPage + Self.pageSize:
+      return read(offset: offset - Self.controlPage, size: size)
+    case Self.messageTable..<Self.controlPage:
       guard size == 4, offset % 4 == 0 else { return 0 }
       let entry = Int((offset - Self.messageTable) / 16)
       return registers.withLock { state in
@@ -201,10 +208,14 @@ public final class MMIOTransport: @unchecked Sendable {
     case Self.doorbells..<Self.windowSize:
       guard offset % Self.doorbellStride == 0 else { return }
       notify((offset - Self.doorbells) / Self.doorbellStride)
+    case Self.controlPage + Register.queueNotify:
+      if device.controlQueues.contains(Int(clamping: value)) { notify(value) }
+    case Self.controlPage..<Self.controlPage + Self.pageSize:
+      write(offset: offset - Self.controlPage, size: size, value: value)
     case Register.configuration..<Self.messageTable:
       let position = Int(offset - Register.configuration)
       writing.withLock { _ in device.writeConfiguration(at: position, size: size, value: value) }
-    case Self.messageTable..<Self.doorbells:
+    case Self.messageTable..<Self.controlPage:
       guard size == 4, offset % 4 == 0 else { return }
       writing.withLock { _ in writeMessage(offset - Self.messageTable, UInt32(truncatingIfNeeded: value)) }
     case 0..<Register.configuration:

@@ -36,6 +36,7 @@ public final class NetworkDevice: VirtioDevice, @unchecked Sendable {
 
   public let deviceID: UInt32 = 1
   public let queueSizes: [UInt16]
+  public let controlQueues = controlQueue..<controlQueue + 1
   public let features: UInt64
   public let configuration = ConfigurationSpace(count: 12)
 

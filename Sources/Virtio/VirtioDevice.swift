@@ -64,6 +64,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
   var deviceID: UInt32 { get }
   /// For each queue the largest size the driver may choose.
   var queueSizes: [UInt16] { get }
+  /// Which of them carry the device's commands instead of data.
+  var controlQueues: Range<Int> { get }
   /// Feature bits of the device type that are offered.
   var features: UInt64 { get }
   var configuration: ConfigurationSpace { get }
@@ -86,4 +88,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func drain(_ queue: VirtioQueue?)
   /// The driver has reset the device; nothing is in flight.
   func stop()
+}
+
+extension VirtioDevice {
+  public var controlQueues: Range<Int> { 0..<0 }
 }

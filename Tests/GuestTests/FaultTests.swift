@@ -54,8 +54,9 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     case .oneError: 1...1
     case .burst: 20...20
     case .rangeOfErrors: 1...100_000
-    // What is late twice fails, and so does what is sent after that until the fault ends.
-    case .lateCompletions: 8...100_000
+    // What is late twice fails, and so does what is sent after that until the fault ends. Of eight requests at a time no more than half are
+    // done and wait to be taken when it begins.
+    case .lateCompletions: 4...100_000
     default: 0...0
     }
   }

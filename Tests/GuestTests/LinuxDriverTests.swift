@@ -42,6 +42,54 @@ struct LinuxDriverTests {
     #expect(run.exitCode == 0, "\(run.errors)")
   }
 
+  /// Runs reads, eight at a time, with arguments for the driver.
+  private func read(with arguments: String) throws -> GuestRun {
+    let folder = try ScratchFolder()
+    var description = GuestDescription()
+    description.disk = try folder.file("disk.img", bytes: 8 << 20)
+    description.services = [
+      "name=block,program=linux-container,mode=solo,device=disk0,arguments=\(arguments)",
+      "name=bench,program=bench-block,arguments=operations=read sizes=4096 depths=8 milliseconds=100 exit=on",
+    ]
+    return try description.start(on: .castor).finish(seconds: 60)
+  }
+
+  @Test(.enabled(if: Host.castor.isAvailable, "needs KVM")) func parametersReachTheModule() throws {
+    func doorbellsPerRequest(_ arguments: String) throws -> Double {
+      let run = try read(with: arguments)
+      let result = try #require(run.records.first { $0["report"] as? String == "bench-result" }, "\(run.console)")
+      let requests = try #require(result["requests"] as? Int)
+      return Double(try #require(result["doorbells"] as? Int)) / Double(requests)
+    }
+    // One request at a time, so each has its doorbell; else several share one.
+    #expect(try doorbellsPerRequest("virtio-blk.queue_depth=1") > 0.9)
+    #expect(try doorbellsPerRequest("virtio_blk.queue-depth=0x40") < 0.5)
+    let unknown = try read(with: "virtio_blk.nonsense=1 virtio_ring.other=2")
+    #expect(unknown.console.contains("linux-container: virtio_blk has no parameter nonsense"), "\(unknown.console)")
+    #expect(unknown.console.contains("linux-container: virtio_ring has no parameter other"), "\(unknown.console)")
+    #expect(unknown.exitCode == 0, "\(unknown.console)")
+    let bad = try read(with: "virtio_blk.queue_depth=-1")
+    #expect(
+      bad.console.contains("virtio_blk: parameter queue_depth does not take this value, error -22"), "\(bad.console)")
+    #expect(bad.exitCode != 0, "\(bad.console)")
+  }
+
+  /// The twin in kernel space, beside Linux's driver in its process.
+  @Test(arguments: PlacementCase.all.filter { $0.choice != .ic2 })
+  func theTwinKeepsThemInKernelSpace(_ place: PlacementCase) throws {
+    let folder = try ScratchFolder()
+    let device = place.host == .castor ? ",device=disk0" : ""
+    var description = place.description([
+      "name=block,program=linux-container,mode=twin\(device),class=CLASS",
+      "name=bench,program=bench-block,arguments=selftest=on exit=on",
+    ])
+    description.disk = try folder.file("disk.img", bytes: 1 << 20)
+    let run = try description.start(on: place.host).finish(seconds: 120)
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 10, "\(run.console)")
+    #expect(!run.console.contains("isolation class"), "\(run.console)")
+    #expect(run.exitCode == 0)
+  }
+
   @Test(arguments: Host.available, LinuxDrivers.modes)
   func theInterfaceKeepsItsPromises(host: Host, mode: String) throws {
     let folder = try ScratchFolder()

@@ -79,14 +79,21 @@ final class EchoPeer: @unchecked Sendable {
 struct LinuxNetTests {
   @Test(arguments: Host.available, LinuxDrivers.modes)
   func theInterfaceKeepsItsPromises(host: Host, mode: String) throws {
+    try check(PlacementCase(host: host, choice: .ic2), mode)
+  }
+
+  /// The twin in kernel space, beside Linux's driver in its process.
+  @Test(arguments: PlacementCase.all.filter { $0.choice != .ic2 })
+  func theTwinKeepsThemInKernelSpace(_ place: PlacementCase) throws { try check(place, "twin") }
+
+  private func check(_ place: PlacementCase, _ mode: String) throws {
     let folder = try ScratchFolder()
     let cable = "\(folder.path)/net"
-    var description = GuestDescription()
-    description.compose(
-      [
-        "name=net,program=linux-container,mode=\(mode),device=\(host == .castor ? "net0" : "net")",
-        "name=test,program=net-test,arguments=exit=on",
-      ], on: host)
+    let host = place.host
+    var description = place.description([
+      "name=net,program=linux-container,mode=\(mode),device=\(host == .castor ? "net0" : "net"),class=CLASS",
+      "name=test,program=net-test,arguments=exit=on",
+    ])
     let peer: EchoPeer
     let guest: GuestMachine
     switch host {
@@ -105,6 +112,7 @@ struct LinuxNetTests {
     let run = guest.finish(seconds: 60)
     peer.close()
     #expect(run.lines.filter { $0.contains("net test:") && $0.hasSuffix("ok") }.count == 7, "\(run.console)")
+    #expect(!run.console.contains("isolation class"), "\(run.console)")
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     #expect(peer.count >= 693)
   }

@@ -117,12 +117,14 @@ public struct ModuleBuilder {
   /// A module with a name, dependencies, imports and exports, as Debian's look.
   public static func module(
     _ name: String, magic: String, depends: [String] = [], imports: [(name: String, checksum: UInt32)] = [],
-    exports: [(name: String, checksum: UInt32)] = []
+    exports: [(name: String, checksum: UInt32)] = [], marks: [String] = []
   ) -> [UInt8] {
     var builder = ModuleBuilder()
     builder.information(
       [("license", "GPL"), ("depends", depends.joined(separator: ",")), ("name", name), ("vermagic", magic)])
     let text = builder.section(Section(".text", flags: 6, contents: [UInt8](repeating: 0x90, count: 64)))
+    // Other global names for the first byte of its code.
+    for mark in marks { _ = builder.symbol(mark, section: text, value: 0) }
     var calls: [(offset: UInt64, kind: UInt32, symbol: Int, addend: Int64)] = []
     for item in imports { calls.append((UInt64(calls.count % 8 * 4), 4, builder.symbol(item.name), -4)) }
     builder.sections[Int(text) - 1].relocations = calls

@@ -30,7 +30,10 @@ import Testing
     #expect(root.node(at: "/timer")?.bytes("tsc-deadline") == [])
     let disk = try #require(root.node(at: "/virtio@d0000000"))
     #expect(
-      disk.cells("reg") == [0, 0xd000_0000, 0, 0x1000, 0, 0xd000_1000, 0, 0x1000, 0, 0xd001_0000, 0, 0x1_0000])
+      disk.cells("reg") == [
+        0, 0xd000_0000, 0, 0x1000, 0, 0xd000_1000, 0, 0x1000, 0, 0xd001_0000, 0, 0x1_0000, 0, 0xd000_2000, 0, 0x1000,
+      ])
+    #expect(disk.strings("reg-names") == ["registers", "messages", "doorbells", "control"])
     #expect(disk.cells("castor,device-type") == [2])
     #expect(disk.cells("castor,queues") == [16])
     #expect(root.node(at: "/virtio@d0040000")?.cells("interrupts") == [6, 1])

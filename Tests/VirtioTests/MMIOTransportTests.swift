@@ -1,3 +1,4 @@
+import Foundation
 import GuestMemory
 import Synchronization
 import SystemPackage
@@ -16,7 +17,12 @@ final class EchoDevice: VirtioDevice {
   nonisolated(unsafe) private var chain = DescriptorChain()
   nonisolated(unsafe) private(set) var context: DeviceContext?
 
-  init(queues: Int = 2) { queueSizes = Array(repeating: 64, count: queues) }
+  let controlQueues: Range<Int>
+
+  init(queues: Int = 2, controlQueues: Range<Int> = 0..<0) {
+    queueSizes = Array(repeating: 64, count: queues)
+    self.controlQueues = controlQueues
+  }
   func attach(to context: DeviceContext) { self.context = context }
   func writeConfiguration(at offset: Int, size: Int, value: UInt64) {
     written.withLock { $0.append([offset, size, Int(truncatingIfNeeded: value)]) }
@@ -104,6 +110,26 @@ final class EchoDevice: VirtioDevice {
     // Doorbells of queues that do not exist, and notifications of them, do nothing.
     machine.write(MMIOTransport.doorbells + 7 * MMIOTransport.doorbellStride, 0)
     machine.write(Register.queueNotify, 99)
+  }
+
+  /// The control page is the register page, but for the doorbell of queues that carry data.
+  @Test func controlPageRingsForControlQueuesOnly() throws {
+    let machine = try TestMachine(EchoDevice(controlQueues: 1..<2))
+    try machine.initialize()
+    #expect(machine.read(MMIOTransport.controlPage + Register.magicValue) == 0x7472_6976)
+    #expect(machine.read(MMIOTransport.controlPage + Register.status) == 15)
+    for queue in [0, 1] {
+      let buffer = machine.drivers[queue].allocate(8)
+      _ = try machine.drivers[queue].add(writable: [(buffer, 8)])
+      try machine.drivers[queue].publish()
+      machine.write(MMIOTransport.controlPage + Register.queueNotify, UInt32(queue))
+      usleep(50_000)
+      // A device that has been woken looks at all of its queues.
+      #expect(machine.transport.statistics().map(\.requests) == (queue == 0 ? [0, 0] : [1, 1]))
+    }
+    machine.write(MMIOTransport.controlPage + Register.queueNotify, .max)
+    machine.write(MMIOTransport.controlPage + Register.status, 0)
+    #expect(machine.status == 0)
   }
 
   @Test func enabledMessageReplacesTheLineUntilReset() throws {
@@ -250,7 +276,9 @@ final class EchoDevice: VirtioDevice {
   func randomRegisterAccessesNeverTrap(seed: UInt64) throws {
     var random = SeededGenerator(state: seed)
     let machine = try TestMachine(EchoDevice())
-    let areas: [Range<UInt64>] = [0..<0x140, 0x40..<0xc8, 0x70..<0x74, 0x1000..<0x1040, 0x1_0000..<0x4_0000]
+    let areas: [Range<UInt64>] = [
+      0..<0x140, 0x40..<0xc8, 0x70..<0x74, 0x1000..<0x1040, 0x2000..<0x2140, 0x1_0000..<0x4_0000,
+    ]
     for _ in 0..<3000 {
       let area = areas[Int(random.next() % UInt64(areas.count))]
       var offset = area.lowerBound + random.next() % UInt64(area.count)

@@ -23,12 +23,16 @@ public final class BlockDevice {
   private let ringMapping: Mapping
   private let dataMemory: MemoryObject
   private let dataMapping: Mapping
+  /// The way into a driver that this thread can enter itself to have submissions taken.
+  private let door: Connection?
   /// The device's completion memory, where the driver shows it.
   private let shownMapping: Mapping?
   /// How long to look at the device before having the driver wait for it, in ticks.
   private let pollTicks: UInt64
   /// The same, shortened while looking has been in vain.
   private var pollNow: UInt64 = 0
+  /// Waits that were over soon.
+  private var quickWaits = 0
   public let geometry: BlockGeometry
   public let mode: BlockMode
   /// Calls of the service so far.
@@ -99,6 +103,11 @@ public final class BlockDevice {
       // A driver that does not show its device: completions come by the completion ring alone.
       if case .kernel = error { throw error }
     }
+    message = Message(BlockCall.door.rawValue, session)
+    do throws(BlockClientError) { try Self.call(endpoint, &message) } catch {
+      if case .kernel = error { throw error }
+    }
+    door = message.received.map { Connection($0) }
     shownMapping = shown
     self.endpoint = endpoint
     self.rings = ends
@@ -109,9 +118,10 @@ public final class BlockDevice {
     identifier = session
     geometry = described.0
     mode = described.1
-    // Having the driver wait costs a call, an interrupt and two switches; half a call's time is well spent before that.
+    // Having the driver wait costs a message there and back, an interrupt and the switches for it, about two calls. As long is well spent
+    // on looking before: it is at most twice what waiting at once costs.
     pollTicks =
-      mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 2000) : callTicks / 2
+      mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 2000) : callTicks * 2
     pollNow = pollTicks
   }
 
@@ -148,6 +158,13 @@ public final class BlockDevice {
   /// Has the driver take all that was submitted, and waits until `least` new results are there or nothing is in flight.
   public func enter(waitFor least: Int) throws(BlockClientError) {
     calls += 1
+    if least == 0, let door {
+      let status: UInt64
+      do throws(SystemError) { status = try door.call(0).0 } catch { throw .kernel(error) }
+      if status == 0 { return }
+      let reply = BlockReply(rawValue: status) ?? .badCall
+      if reply != .busy { throw .refused(reply) }
+    }
     // Results taken early come once more by the completion ring and do not count.
     let wanted = least > 0 ? least + rings.earlyCount : 0
     var message = Message(BlockCall.enter.rawValue, identifier, UInt64(wanted))
@@ -188,7 +205,14 @@ public final class BlockDevice {
       // In vain: perhaps the host needs this processor to make progress.
       pollNow /= 2
     }
+    let before = Clock.now
     try enter(waitFor: least)
+    // Where waiting took hardly longer than it has to, the device was soon done, and looking may do again; if not, the processor is lost
+    // to looking one time in four.
+    if Clock.now - before < pollTicks * 2 {
+      quickWaits &+= 1
+      if quickWaits % 4 == 0 { pollNow = pollTicks }
+    }
   }
 
   /// One request, start to end.
@@ -206,6 +230,7 @@ public final class BlockDevice {
   public func close() {
     var message = Message(BlockCall.detach.rawValue, identifier)
     do throws(BlockClientError) { try Self.call(endpoint, &message) } catch {}
+    door?.handle.close()
     shownMapping?.unmap()
     ringMapping.unmap()
     dataMapping.unmap()

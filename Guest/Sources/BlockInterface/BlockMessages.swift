@@ -10,6 +10,8 @@
 //   owner     (6, session) with the client's process  → status; the session ends with the process. Right needed: observe
 //   completions (7)                                   → status, queue size, with the device's used ring and status bytes
 //                                                       (read-only), where clients may watch the device themselves
+//   door      (8, session)                            → status, with a connection by which the session's `enter (0)` is a call by
+//                                                       thread migration, without words → status; `busy`: send a message
 
 /// Number of a call; word 0 of the message.
 public enum BlockCall: UInt64, Sendable {
@@ -21,6 +23,7 @@ public enum BlockCall: UInt64, Sendable {
   case report = 5
   case owner = 6
   case completions = 7
+  case door = 8
 }
 
 /// Word 0 of the reply.
@@ -32,6 +35,8 @@ public enum BlockReply: UInt64, Sendable {
   case tooManySessions = 4
   /// The client wrote nonsense into the ring header; the session is closed.
   case protocolError = 5
+  /// By the door only: the driver's own thread is at work.
+  case busy = 6
 }
 
 /// How the driver runs, as a message word.

@@ -163,7 +163,9 @@ public struct BlockClientRings: ~Copyable {
     enum State { case free, inFlight, early }
   }
   private var table: [Entry] = []
-  private var free: [Int] = []
+  /// The first `freeCount` are the numbers of free entries.
+  private var free: [UInt16] = []
+  private var freeCount = 0
   private var view: DeviceView?
 
   /// Requests submitted whose results have not been taken.
@@ -178,25 +180,26 @@ public struct BlockClientRings: ~Copyable {
     self.layout = layout
     for index in 0..<layout.entries {
       table.append(Entry())
-      free.append(index)
+      free.append(UInt16(index))
     }
+    freeCount = layout.entries
   }
 
   /// From now on looks at the device's used ring too.
   public mutating func use(_ view: DeviceView) { self.view = view }
   public var seesDevice: Bool { view != nil }
 
-  public var hasRoom: Bool { !free.isEmpty }
+  public var hasRoom: Bool { freeCount > 0 }
 
   /// Puts a request into the submission ring; the driver sees it at its next look.
   public mutating func submit(_ request: BlockRequest) throws(BlockInterfaceError) {
-    guard let index = free.popLast() else { throw .full }
-    table[index].use &+= 1
-    table[index].state = .inFlight
-    table[index].tag = request.tag
-    table[index].length = request.length
-    let wireTag = UInt64(index) | UInt64(table[index].use) << 16
-    let entry = BlockRingLayout.submissions + Int(submissionTail) % layout.entries * 32
+    guard freeCount > 0 else { throw .full }
+    freeCount -= 1
+    let index = Int(free[freeCount])
+    let use = table[index].use &+ 1
+    table[index] = Entry(use: use, state: .inFlight, tag: request.tag, length: request.length)
+    let wireTag = UInt64(index) | UInt64(use) << 16
+    let entry = BlockRingLayout.submissions + (Int(submissionTail) & (layout.entries - 1)) * 32
     memory.store64(UInt64(request.operation.rawValue), at: entry)
     memory.store64(request.sector, at: entry + 8)
     memory.store64(request.offset, at: entry + 16)
@@ -212,7 +215,7 @@ public struct BlockClientRings: ~Copyable {
       let ready = memory.load32(BlockRingLayout.completionTail) &- completionHead
       guard ready != 0 else { break }
       guard Int(ready) <= inFlight + earlyCount else { throw .badIndex }
-      let entry = layout.completions + Int(completionHead) % layout.entries * 16
+      let entry = layout.completions + (Int(completionHead) & (layout.entries - 1)) * 16
       let first = memory.load64(entry)
       let bytes = memory.load32(entry + 8)
       guard let status = BlockStatus(rawValue: UInt32(first >> 32)), let index = index(of: first) else {
@@ -220,15 +223,16 @@ public struct BlockClientRings: ~Copyable {
       }
       completionHead &+= 1
       memory.store32(completionHead, at: BlockRingLayout.completionHead)
-      let wasEarly = table[index].state == .early
+      let done = table[index]
       table[index].state = .free
-      free.append(index)
-      if wasEarly {
+      free[freeCount] = UInt16(index)
+      freeCount += 1
+      if done.state == .early {
         earlyCount -= 1
         continue
       }
       inFlight -= 1
-      return BlockResult(tag: table[index].tag, status: status, bytes: bytes)
+      return BlockResult(tag: done.tag, status: status, bytes: bytes)
     }
     return nextEarly()
   }
@@ -246,18 +250,20 @@ public struct BlockClientRings: ~Copyable {
   private mutating func nextEarly() -> BlockResult? {
     guard let view else { return nil }
     let device = view.memory
+    var seen = view.seen
     while true {
       let current = device.load16(2)
-      var place = self.view?.seen ?? current
+      var place = seen
       if current == place { return nil }
       // Further behind than the ring is long: what has been overwritten comes by the completion ring.
       if Int(current &- place) > view.size { place = current &- UInt16(view.size) }
-      self.view?.seen = place &+ 1
-      let slot = device.load32(4 + Int(place) % view.size * 8)
+      seen = place &+ 1
+      self.view?.seen = seen
+      let slot = device.load32(4 + (Int(place) & (view.size - 1)) * 8)
       guard slot < UInt32(view.size) else { continue }
       let noted = memory.load64(layout.slots + Int(slot) * 8)
       guard noted >> 48 & 1 != 0, place &- UInt16(noted >> 32 & 0xffff) < 0x8000, let index = index(of: noted),
-        table[index].state == .inFlight
+        case let entry = table[index], entry.state == .inFlight
       else { continue }
       let status = device.load8(view.statuses + Int(slot))
       // Still the same request, and the element not overwritten meanwhile: then the status is this request's.
@@ -268,7 +274,7 @@ public struct BlockClientRings: ~Copyable {
       inFlight -= 1
       earlyCount += 1
       let result: BlockStatus = status == 0 ? .success : status == 1 ? .inputOutputError : .unsupported
-      return BlockResult(tag: table[index].tag, status: result, bytes: status == 0 ? table[index].length : 0)
+      return BlockResult(tag: entry.tag, status: result, bytes: status == 0 ? entry.length : 0)
     }
   }
 
@@ -322,7 +328,7 @@ public struct BlockDriverRings: ~Copyable {
     let untaken = completionTail &- memory.load32(BlockRingLayout.completionHead)
     guard Int(untaken) <= layout.entries else { throw .badIndex }
     guard inFlight + Int(untaken) < layout.entries else { return .none }
-    let entry = BlockRingLayout.submissions + Int(submissionHead) % layout.entries * 32
+    let entry = BlockRingLayout.submissions + (Int(submissionHead) & (layout.entries - 1)) * 32
     let operation = UInt8(truncatingIfNeeded: memory.load64(entry))
     let sector = memory.load64(entry + 8)
     let offset = memory.load64(entry + 16)
@@ -343,7 +349,7 @@ public struct BlockDriverRings: ~Copyable {
   /// Answers one of the requests taken.
   public mutating func complete(_ result: BlockResult) {
     precondition(inFlight > 0)
-    let entry = layout.completions + Int(completionTail) % layout.entries * 16
+    let entry = layout.completions + (Int(completionTail) & (layout.entries - 1)) * 16
     memory.store64(UInt64(result.tag) | UInt64(result.status.rawValue) << 32, at: entry)
     memory.store64(UInt64(result.bytes), at: entry + 8)
     completionTail &+= 1

@@ -4,10 +4,16 @@
 // emulated): one `enter` submits any number of requests and comes back when as many results wait as the client wants,
 // typically half of what it has in flight; the device works on the other half during the switches. Completions are put
 // into the client's ring as they are found, so that a client takes all of them with one call.
+//
+// Submissions that nothing has to wait for also come through the *door*, which planes have that need no thread of their own: the client's
+// thread migrates in (HongMeng §4.1), gives its own submissions to the device, and goes. Nobody waits in the door. A lock keeps it and
+// the server's thread apart; a client that finds the server at work sends a message instead, which is then as quick.
 
 import BlockInterface
+import CPollux
 import DriverVirtqueue
 import Pollux
+import Synchronization
 
 /// One client's rings.
 private final class Session {
@@ -21,6 +27,8 @@ private final class Session {
   var regionHandle: Handle?
   /// The client's process, if it showed it.
   var owner: Process?
+  /// Its way in by thread migration, if it asked for one.
+  var door: Handle?
   var waiter: ReplyToken?
   var waitsFor = 0
   var isBroken = false
@@ -46,6 +54,7 @@ private final class Session {
     regionMapping?.unmap()
     regionHandle?.close()
     owner?.handle.close()
+    door?.close()
   }
 }
 
@@ -60,19 +69,27 @@ private struct InFlight {
   var isRetried = false
 }
 
-public final class BlockServer<Plane: BlockPlane> {
+public final class BlockServer<Plane: BlockPlane>: DoorKeeper {
   private let plane: Plane
   private var server: Server
   private var sessions: [Session] = []
   private var nextIdentifier: UInt64 = 1
   private var requests: [InFlight] = []
+  /// The first `freeCount` are free.
   private var freeTokens: [Int] = []
+  private var freeCount = 0
   private var emptyPolls: UInt64 = 0
   /// How long to look for completions; shortened while looking has been in vain.
   private var pollNow: UInt64
   private var served: UInt64 = 0
   /// Sessions are served in turn, so that a full queue starves none.
   private var turn = 0
+
+  /// Whether clients may come in by the door, and the door, when the first has asked for it.
+  private let hasDoor: Bool
+  private var door: RPCService?
+  private var lastInDoor: Session?
+  private let lock: ServerLock
 
   private static var maximumSessions: Int { 80 }
   private static var maximumRequests: Int { 512 }
@@ -88,29 +105,36 @@ public final class BlockServer<Plane: BlockPlane> {
   private static var clientEnded: UInt64 { 1 << 62 }
   /// That of the request clock.
   private static var clockTicked: UInt64 { 1 << 61 }
-  private static var ownEvents: UInt64 { clientEnded | clockTicked }
+  /// A client that came by the door has found what another waits for.
+  private static var answersWait: UInt64 { 1 << 60 }
+  private static var ownEvents: UInt64 { clientEnded | clockTicked | answersWait }
 
   /// The device's name in the registry, and the sectors that it was told of last.
   private let name: StaticString
   private var announcedSectors: UInt64?
 
   /// A service on `endpoint`, which hears of its device and of the ends of its clients through `events`, and announces the device as `name`.
-  /// A device that has not done a request after `timeout` milliseconds is reset; 0: never.
+  /// A device that has not done a request after `timeout` milliseconds is reset; 0: never. `hasDoor`: the plane may be called by any
+  /// thread, one at a time.
   public init(
-    plane: Plane, endpoint: Handle, events: Notification, name: StaticString, timeout: UInt64
+    plane: Plane, endpoint: Handle, events: Notification, name: StaticString, timeout: UInt64, hasDoor: Bool = false
   ) throws(SystemError) {
     self.plane = plane
+    self.hasDoor = hasDoor
+    lock = try ServerLock()
     patience = Clock.ticks(microseconds: timeout * 1000 / 2)
     self.name = name
     self.events = events
     pollNow = plane.pollTicks
     server = Server(endpoint)
+    super.init()
     try Endpoint(endpoint).bind(events)
     let empty = BlockRequest(operation: .flush, sector: 0, offset: 0, length: 0, tag: 0)
     for token in 0..<Self.maximumRequests {
       requests.append(InFlight(session: nil, request: empty))
       freeTokens.append(token)
     }
+    freeCount = Self.maximumRequests
     // Both live as long as the process.
     plane.beforeReset { self.hideSlots() }
   }
@@ -129,7 +153,9 @@ public final class BlockServer<Plane: BlockPlane> {
     var message = Message()
     while true {
       announce()
-      switch try server.replyReceive(&message) {
+      let event = try server.replyReceive(&message)
+      lock.take()
+      switch event {
       case .notification(let bits):
         message = Message()
         if bits & ~Self.ownEvents != 0 { plane.handle(events: bits & ~Self.ownEvents) }
@@ -139,7 +165,60 @@ public final class BlockServer<Plane: BlockPlane> {
         answer(&message, badge: badge)
       }
       work(&message)
+      lock.release()
     }
+  }
+
+  // MARK: The door
+
+  /// A call through the door, on the client's thread: takes what session `identifier` has submitted.
+  override func enter(_ identifier: UInt64) -> BlockReply {
+    guard lock.tryTake() else { return .busy }
+    defer { lock.release() }
+    guard let session = sessionInDoor(identifier), !session.isClosing else { return .noSuchSession }
+    // What is there for all sessions, and then again until nothing is, would be found by `pump`; here each is looked for once.
+    var found = false
+    if checkPlane() || stalled != nil || !take(from: session, &found) {
+      pump()
+    } else {
+      plane.kick()
+      while let completion = plane.nextCompletion() { finish(completion) }
+    }
+    if sessions.count > 1 { callForAnswers() }
+    return session.isBroken ? .protocolError : .done
+  }
+
+  private func sessionInDoor(_ identifier: UInt64) -> Session? {
+    if let session = lastInDoor, session.identifier == identifier { return session }
+    lastInDoor = sessions.first { $0.identifier == identifier }
+    return lastInDoor
+  }
+
+  /// Only the server's thread can answer those who wait for what a client in the door has found.
+  private func callForAnswers() {
+    for session in sessions where session.waiter != nil && session.isSatisfied {
+      events.signal(Self.answersWait)
+      return
+    }
+  }
+
+  /// Lets the session's client come in by the door from now on; nil: there is none.
+  private func openDoor(to session: Session) -> Handle? {
+    guard hasDoor else { return nil }
+    do throws(SystemError) {
+      if door == nil {
+        // Lives as long as the process.
+        doorKeeper = Unmanaged.passRetained(self)
+        // Those who find the door busy go at once.
+        door = try RPCService.createShort(stacks: 4, stackSize: 32 << 10) { badge, _, _, _, _, _ in
+          // Set before, and kept for ever.
+          let reply = doorKeeper?._withUnsafeGuaranteedRef { $0.enter(badge) } ?? .badCall
+          return pollux_short_words(word0: reply.rawValue, word1: 0)
+        }
+      }
+      if session.door == nil { session.door = try door?.connect(badge: session.identifier).handle }
+      return session.door
+    } catch { return nil }
   }
 
   /// Tells the registry of the device, and of a new size.
@@ -265,6 +344,13 @@ public final class BlockServer<Plane: BlockPlane> {
     }
   }
 
+  /// Ends a session, of which the device has nothing.
+  private func remove(at index: Int) {
+    sessions[index].release()
+    sessions.remove(at: index)
+    lastInDoor = nil
+  }
+
   /// Takes what the clients submitted, as far as the plane has room; true if there was something.
   private func takeSubmissions() -> Bool {
     var found = false
@@ -275,26 +361,29 @@ public final class BlockServer<Plane: BlockPlane> {
     let count = sessions.count
     var step = 0
     while step < count {
-      let session = sessions[(turn + step) % count]
+      // The turn stays with this session until there is room.
+      if !take(from: sessions[(turn + step) % count], &found) { return true }
       step += 1
-      guard let region = session.region, !session.isBroken, !session.isOrphan else { continue }
-      while let token = freeTokens.last {
-        let taken: BlockDriverRings.Taken
-        do throws(BlockInterfaceError) { taken = try session.rings.take() } catch {
-          session.isBroken = true
-          break
-        }
-        guard case .none = taken else {
-          found = true
-          // The turn stays with this session until there is room.
-          if !start(taken, session, region, token) { return true }
-          continue
-        }
-        break
-      }
     }
     if count > 0 { turn = (turn + 1) % count }
     return found
+  }
+
+  /// Takes what a session submitted; false: the plane has no more room.
+  private func take(from session: Session, _ found: inout Bool) -> Bool {
+    guard let region = session.region, !session.isBroken, !session.isOrphan else { return true }
+    while freeCount > 0, session.rings.hasSubmissions {
+      let token = freeTokens[freeCount - 1]
+      let taken: BlockDriverRings.Taken
+      do throws(BlockInterfaceError) { taken = try session.rings.take() } catch {
+        session.isBroken = true
+        return true
+      }
+      if case .none = taken { return true }
+      found = true
+      if !start(taken, session, region, token) { return false }
+    }
+    return true
   }
 
   /// Gives a request to the plane; false if the plane is full, and then the request is `stalled`, before all others.
@@ -310,20 +399,30 @@ public final class BlockServer<Plane: BlockPlane> {
         session.rings.complete(BlockResult(tag: request.tag, status: refusal, bytes: 0))
         return true
       }
-      freeTokens.removeLast()
+      freeCount -= 1
       requests[token] = InFlight(session: session, request: request)
-      return submit(token)
+      return submit(token, session, region)
     }
   }
 
   /// Gives the plane a request of the table; false: it has no room, which comes with a completion. There is always one to come, or the plane
   /// would have room.
   private func submit(_ token: Int) -> Bool {
+    guard let session = requests[token].session, let region = session.region else {
+      stalled = nil
+      return true
+    }
+    return submit(token, session, region)
+  }
+
+  private func submit(_ token: Int, _ session: Session, _ region: BlockRegion) -> Bool {
     stalled = nil
-    guard let region = requests[token].session?.region else { return true }
-    switch plane.submit(requests[token].request, region: region, token: token) {
+    let request = requests[token].request
+    switch plane.submit(request, region: region, token: token) {
     case .accepted: break
-    case .acceptedInSlot(let slot, let usedIndex): note(token, slot, usedIndex)
+    case .acceptedInSlot(let slot, let usedIndex):
+      requests[token].slot = slot
+      session.rings.noteSlot(slot, tag: request.tag, usedIndex: usedIndex)
     case .finished(let status): finish(PlaneCompletion(token: token, status: status))
     case .full:
       stalled = token
@@ -351,14 +450,17 @@ public final class BlockServer<Plane: BlockPlane> {
 
   private func finish(_ completion: PlaneCompletion) {
     guard requests.indices.contains(completion.token), let session = requests[completion.token].session else { return }
-    let request = requests[completion.token].request
-    if requests[completion.token].slot >= 0 { session.rings.clearSlot(requests[completion.token].slot) }
+    let tag = requests[completion.token].request.tag
+    let length = requests[completion.token].request.length
+    let slot = requests[completion.token].slot
+    if slot >= 0 { session.rings.clearSlot(slot) }
     requests[completion.token].session = nil
     if stalled == completion.token { stalled = nil }
-    freeTokens.append(completion.token)
+    freeTokens[freeCount] = completion.token
+    freeCount += 1
     session.rings.complete(
       BlockResult(
-        tag: request.tag, status: completion.status, bytes: completion.status == .success ? request.length : 0))
+        tag: tag, status: completion.status, bytes: completion.status == .success ? length : 0))
   }
 
   // MARK: Waiting
@@ -419,9 +521,8 @@ public final class BlockServer<Plane: BlockPlane> {
       var reply = Message(
         session.isBroken ? BlockReply.protocolError.rawValue : BlockReply.done.rawValue, UInt64(session.rings.untaken))
       if session.isClosing || (session.isBroken && session.rings.inFlight == 0) {
-        session.release()
-        sessions.removeAll { $0 === session }
         index -= 1
+        remove(at: index)
       }
       answered = true
       if server.resume(waiter) {
@@ -475,8 +576,7 @@ public final class BlockServer<Plane: BlockPlane> {
     while index < sessions.count {
       let session = sessions[index]
       if session.isOrphan, session.rings.inFlight == 0 {
-        session.release()
-        sessions.remove(at: index)
+        remove(at: index)
       } else {
         index += 1
       }
@@ -534,6 +634,12 @@ public final class BlockServer<Plane: BlockPlane> {
       session.waiter = server.setAside()
       session.waitsFor = Int(min(second, 4096))
       session.isClosing = call == .detach
+    case .door:
+      guard let session = session(first, badge: badge), let door = openDoor(to: session) else {
+        message = Message(BlockReply.badCall.rawValue)
+        break
+      }
+      message.pass(door, [.call])
     case .owner:
       guard let session = session(first, badge: badge), session.owner == nil, let handle else {
         message = Message(BlockReply.noSuchSession.rawValue)
@@ -600,5 +706,41 @@ public final class BlockServer<Plane: BlockPlane> {
       memory.close()
       return .badMemory
     }
+  }
+}
+
+/// Whom the door's service calls: its function can hold nothing, and a program has one block service.
+nonisolated(unsafe) private var doorKeeper: Unmanaged<DoorKeeper>?
+
+/// A block server of any plane, as its door sees it.
+public class DoorKeeper {
+  func enter(_ identifier: UInt64) -> BlockReply { .badCall }
+}
+
+/// Keeps clients in the door and the server's thread apart. Only the latter ever waits.
+private final class ServerLock {
+  private let isTaken = Atomic<Bool>(false)
+  private let isAwaited = Atomic<Bool>(false)
+  private let released: Notification
+
+  init() throws(SystemError) { released = try Notification.create() }
+
+  func tryTake() -> Bool { !isTaken.exchange(true, ordering: .acquiring) }
+
+  /// The server's thread only.
+  func take() {
+    while !tryTake() {
+      isAwaited.store(true, ordering: .sequentiallyConsistent)
+      if tryTake() {
+        isAwaited.store(false, ordering: .relaxed)
+        return
+      }
+      _ = released.wait()
+    }
+  }
+
+  func release() {
+    isTaken.store(false, ordering: .sequentiallyConsistent)
+    if isAwaited.exchange(false, ordering: .sequentiallyConsistent) { released.signal(1) }
   }
 }

@@ -22,7 +22,7 @@ import Pollux
       access.report(by: "block-twin")
       try BlockServer(
         plane: plane, endpoint: Handle(service), events: Notification(Handle(events)), name: "vda",
-        timeout: Program.requestTimeout(30_000)
+        timeout: Program.requestTimeout(30_000), hasDoor: true
       ).run()
     } catch {
       var line = Text("block-twin: ")

@@ -73,7 +73,9 @@ public struct BlockQueue: ~Copyable {
   private let headerMemory: RingMemory
   private let headers: Int
   private let layout: BlockQueueLayout
-  private var tags: [UInt64]
+  /// Data segments of the read or write that each slot's table is made for; 0: another kind of request, or none yet.
+  private var shapes: [UInt8]
+  private let canRepeat: Bool
   /// The longest data segment that the device takes, in bytes (SIZE_MAX).
   private let segmentLimit: UInt32
 
@@ -98,7 +100,8 @@ public struct BlockQueue: ~Copyable {
     headers = work == nil ? layout.headers : layout.workHeaders
     self.layout = layout
     self.segmentLimit = segmentLimit
-    tags = [UInt64](repeating: 0, count: layout.queue.size)
+    shapes = [UInt8](repeating: 0, count: layout.queue.size)
+    canRepeat = features & VirtioFeature.indirectDescriptors != 0
   }
 
   public var addresses: (descriptors: UInt64, available: UInt64, used: UInt64) { queue.addresses }
@@ -120,38 +123,66 @@ public struct BlockQueue: ~Copyable {
     _ type: BlockRequestType, sector: UInt64, address: UInt64, length: UInt32, tag: UInt64
   ) throws(SubmitError) -> Int {
     guard let slot = queue.nextSlot else { throw .full }
+    let header = headers + slot * 64
+    completions.store8(0xff, at: layout.statuses + slot)
+    headerMemory.store64(UInt64(type.rawValue), at: header)
+    // Most requests are like the last one in the slot, reads and writes of one segment: only its place changes then.
+    if length <= segmentLimit, length > 0, type == .read || type == .write {
+      headerMemory.store64(sector, at: header + 8)
+      let shape: UInt8 = type == .read ? Self.readOfOne : Self.writeOfOne
+      let data = QueueSegment(address: address, length: length, deviceWrites: type == .read)
+      if shapes[slot] == shape {
+        queue.publishAgain(slot, segment: 1, data, writable: type == .read ? UInt64(length) + 1 : 1, tag: tag)
+        return slot
+      }
+      try publish(slot, tag, pieces: 1) { _ in data }
+      if canRepeat { shapes[slot] = shape }
+      return slot
+    }
+    shapes[slot] = 0
+    try submitOther(slot, type, sector, address, length, tag)
+    return slot
+  }
+
+  private static var readOfOne: UInt8 { 1 }
+  private static var writeOfOne: UInt8 { 2 }
+
+  /// A request of no or several segments, or of a range of sectors.
+  private mutating func submitOther(
+    _ slot: Int, _ type: BlockRequestType, _ sector: UInt64, _ address: UInt64, _ length: UInt32, _ tag: UInt64
+  ) throws(SubmitError) {
     guard UInt64(length) <= maximumTransfer else { throw .badSegments }
     let header = headers + slot * 64
-    headerMemory.store64(UInt64(type.rawValue), at: header)
-    var data = length
-    var rangeSegment = false
     if type == .discard || type == .writeZeroes {
       // §5.2.6.1: one range of sectors, no unmap flag; the device reads 16 bytes.
       headerMemory.store64(0, at: header + 8)
       headerMemory.store64(sector, at: header + 16)
       headerMemory.store64(UInt64(length / 512), at: header + 24)
-      data = 0
-      rangeSegment = true
-    } else {
-      headerMemory.store64(sector, at: header + 8)
+      let range = headerMemory.physical + UInt64(header + 16)
+      try publish(slot, tag, pieces: 1) { _ in QueueSegment(address: range, length: 16, deviceWrites: false) }
+      return
     }
-    completions.store8(0xff, at: layout.statuses + slot)
-    let physical = headerMemory.physical + UInt64(header)
-    let statusAddress = completions.physical + UInt64(layout.statuses + slot)
+    headerMemory.store64(sector, at: header + 8)
     let limit = segmentLimit
-    let pieces = Int((UInt64(data) + UInt64(limit) - 1) / UInt64(limit))
     let deviceWrites = type == .read || type == .getIdentity
-    let count = rangeSegment ? 3 : pieces + 2
-    _ = try queue.publish(count: count) { index in
-      if index == 0 { return QueueSegment(address: physical, length: 16, deviceWrites: false) }
-      if index == count - 1 { return QueueSegment(address: statusAddress, length: 1, deviceWrites: true) }
-      if rangeSegment { return QueueSegment(address: physical + 16, length: 16, deviceWrites: false) }
-      let start = UInt32(index - 1) * limit
+    try publish(slot, tag, pieces: Int((UInt64(length) + UInt64(limit) - 1) / UInt64(limit))) { index in
+      let start = UInt32(index) * limit
       return QueueSegment(
-        address: address + UInt64(start), length: min(limit, data - start), deviceWrites: deviceWrites)
+        address: address + UInt64(start), length: min(limit, length - start), deviceWrites: deviceWrites)
     }
-    tags[slot] = tag
-    return slot
+  }
+
+  /// Publishes header, `pieces` segments and status byte of a slot.
+  private mutating func publish(
+    _ slot: Int, _ tag: UInt64, pieces: Int, piece: (Int) -> QueueSegment
+  ) throws(SubmitError) {
+    let header = headerMemory.physical + UInt64(headers + slot * 64)
+    let status = completions.physical + UInt64(layout.statuses + slot)
+    _ = try queue.publish(count: pieces + 2, tag: tag) { index in
+      if index == 0 { return QueueSegment(address: header, length: 16, deviceWrites: false) }
+      if index == pieces + 1 { return QueueSegment(address: status, length: 1, deviceWrites: true) }
+      return piece(index - 1)
+    }
   }
 
   /// Whether to ring the doorbell for what was submitted since the last call.
@@ -162,12 +193,15 @@ public struct BlockQueue: ~Copyable {
     guard let chain = try queue.nextUsed() else { return nil }
     let status = completions.load8(layout.statuses + chain.slot)
     return BlockCompletion(
-      tag: tags[chain.slot], status: status <= 2 ? status : 1, written: chain.written == 0 ? 0 : chain.written - 1)
+      tag: chain.tag, status: status <= 2 ? status : 1, written: chain.written == 0 ? 0 : chain.written - 1)
   }
 
   public mutating func armInterrupt(after count: Int) -> Bool { queue.armInterrupt(after: count) }
   public mutating func disarmInterrupt() { queue.disarmInterrupt() }
 
   /// Forgets everything in flight: only after the device has been reset.
-  public mutating func reset() { queue.reset() }
+  public mutating func reset() {
+    queue.reset()
+    for slot in shapes.indices { shapes[slot] = 0 }
+  }
 }

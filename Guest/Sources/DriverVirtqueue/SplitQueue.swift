@@ -40,6 +40,8 @@ public struct UsedChain: Equatable, Sendable {
   public let slot: Int
   /// Bytes that the device wrote.
   public let written: UInt32
+  /// What `publish` was given.
+  public let tag: UInt64
 }
 
 /// Where the parts of a queue lie in its memory, in bytes from the start (§2.7, alignment table).
@@ -90,10 +92,17 @@ public struct SplitQueue: ~Copyable {
 
   /// How many requests fit at a time.
   public let slotCount: Int
+  private var slots: [Slot]
+  /// The slots that are free are the first `freeCount` of their numbers here, and the last of these is the next.
   private var freeSlots: [UInt16]
-  /// Writable bytes of the chain in flight in each slot; `notInFlight` marks a free one.
-  private var writable: [UInt64]
-  private static let notInFlight = UInt64.max
+  private var freeCount = 0
+
+  private struct Slot {
+    /// Writable bytes of the chain in flight; `notInFlight` marks a free slot.
+    var writable = notInFlight
+    var tag: UInt64 = 0
+    static let notInFlight = UInt64.max
+  }
 
   private var availableIndex: UInt16 = 0
   /// The available index at the time of the last doorbell decision.
@@ -121,8 +130,8 @@ public struct SplitQueue: ~Copyable {
     self.indirect = indirect
     self.eventIndex = eventIndex
     slotCount = slots
+    self.slots = []
     freeSlots = []
-    writable = []
     reset()
   }
 
@@ -139,31 +148,34 @@ public struct SplitQueue: ~Copyable {
     memory.clear(0, layout.ringByteCount)
     usedMemory.clear(0, layout.usedByteCount)
     freeSlots.removeAll(keepingCapacity: true)
-    writable.removeAll(keepingCapacity: true)
+    slots.removeAll(keepingCapacity: true)
     var slot = slotCount
     while slot > 0 {
       slot -= 1
       freeSlots.append(UInt16(slot))
-      writable.append(Self.notInFlight)
+      slots.append(Slot())
     }
+    freeCount = slotCount
     availableIndex = 0
     announcedIndex = 0
     usedIndex = 0
   }
 
   /// Requests that the device has and has not been seen to finish.
-  public var inFlight: Int { slotCount - freeSlots.count }
-  public var hasRoom: Bool { !freeSlots.isEmpty }
+  public var inFlight: Int { slotCount - freeCount }
+  public var hasRoom: Bool { freeCount > 0 }
 
   /// The slot that the next `publish` takes; what belongs to the slot (a request header) may be filled in before.
-  public var nextSlot: Int? { freeSlots.last.map { Int($0) } }
+  public var nextSlot: Int? { freeCount > 0 ? Int(freeSlots[freeCount - 1]) : nil }
 
   // MARK: Submission
 
   /// Puts the chain of `count` segments into the ring: device-readable ones first (§2.7.4.2). The device may see it at
-  /// once; `needsNotification` then says whether to ring the doorbell.
-  public mutating func publish(count: Int, segment: (Int) -> QueueSegment) throws(SubmitError) -> Int {
-    guard let slot = freeSlots.last.map({ Int($0) }) else { throw .full }
+  /// once; `needsNotification` then says whether to ring the doorbell. `tag` comes back with the used chain.
+  public mutating func publish(
+    count: Int, tag: UInt64 = 0, segment: (Int) -> QueueSegment
+  ) throws(SubmitError) -> Int {
+    guard let slot = nextSlot else { throw .full }
     guard count > 0, count <= layout.tableEntries else { throw .badSegments }
     let first = (indirect ? tables : 0) + slot * layout.tableEntries * 16
     let place = indirect ? tableMemory : memory
@@ -188,14 +200,34 @@ public struct SplitQueue: ~Copyable {
     } else {
       head = slot * layout.tableEntries
     }
-    freeSlots.removeLast()
-    writable[slot] = writableBytes
-    memory.store16(UInt16(head), at: layout.available + 4 + Int(availableIndex) % layout.size * 2)
+    makeAvailable(slot, head: head, Slot(writable: writableBytes, tag: tag))
+    return slot
+  }
+
+  /// Puts the chain that slot `nextSlot` had last into the ring again, with nothing changed but where its segment `index` is and how long. Only
+  /// with indirect tables. `writable`: bytes of the chain that the device may write.
+  public mutating func publishAgain(
+    _ slot: Int, segment index: Int, _ part: QueueSegment, writable: UInt64, tag: UInt64
+  ) {
+    // One descriptor of the table; the flags and the link are in it. The ring's own descriptor still points to the table.
+    let place = tables + (slot * layout.tableEntries + index) * 16
+    tableMemory.store64(part.address, at: place)
+    tableMemory.store32(part.length, at: place + 8)
+    makeAvailable(slot, head: slot, Slot(writable: writable, tag: tag))
+  }
+
+  @inline(__always)
+  private mutating func makeAvailable(_ slot: Int, head: Int, _ state: Slot) {
+    freeCount -= 1
+    slots[slot] = state
+    memory.store16(UInt16(truncatingIfNeeded: head), at: layout.available + 4 + (Int(availableIndex) & indexMask) * 2)
     availableIndex &+= 1
     // The release store makes descriptors and ring entry visible before the index (§2.7.13.3).
     memory.store16(availableIndex, at: layout.available + 2)
-    return slot
   }
+
+  /// A queue's size is a power of two.
+  private var indexMask: Int { layout.size - 1 }
 
   private static func writeDescriptor(
     _ memory: RingMemory, _ offset: Int, _ address: UInt64, _ length: UInt32, flags: UInt16, next: UInt16
@@ -231,18 +263,19 @@ public struct SplitQueue: ~Copyable {
     let ready = current &- usedIndex
     guard ready != 0 else { return nil }
     guard Int(ready) <= inFlight else { throw .usedIndexOutOfRange(used: current, inFlight: inFlight) }
-    let element = 4 + Int(usedIndex) % layout.size * 8
+    let element = 4 + (Int(usedIndex) & indexMask) * 8
     let id = usedMemory.load32(element)
     let length = usedMemory.load32(element + 4)
     let slot = indirect ? Int(id) : Int(id) / layout.tableEntries
-    guard slot < slotCount, indirect || Int(id) % layout.tableEntries == 0, writable[slot] != Self.notInFlight else {
-      throw .unknownChain(id: id)
-    }
-    guard UInt64(length) <= writable[slot] else { throw .lengthTooLong(id: id, length: length) }
-    writable[slot] = Self.notInFlight
-    freeSlots.append(UInt16(slot))
+    guard slot < slotCount, indirect || Int(id) % layout.tableEntries == 0 else { throw .unknownChain(id: id) }
+    let state = slots[slot]
+    guard state.writable != Slot.notInFlight else { throw .unknownChain(id: id) }
+    guard UInt64(length) <= state.writable else { throw .lengthTooLong(id: id, length: length) }
+    slots[slot].writable = Slot.notInFlight
+    freeSlots[freeCount] = UInt16(slot)
+    freeCount += 1
     usedIndex &+= 1
-    return UsedChain(slot: slot, written: length)
+    return UsedChain(slot: slot, written: length, tag: state.tag)
   }
 
   /// Asks for an interrupt once `count` more requests are used, counted from those already taken. True: that many are

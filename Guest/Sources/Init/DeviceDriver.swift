@@ -38,7 +38,10 @@ final class DeviceDriver {
   let entry: CompositionEntry
   let device: VirtioDevice
   let kind: DriverClass
+  /// The register page; beside a twin, where the machine has it, the control page, which rings for no data queue.
   let registers: Handle
+  /// Where in that page the registers begin.
+  let registersOffset: UInt64
   let lineEvents: Notification
   let line: Interrupt
   /// Signalled by the device's message (bit 0) and by the container when the state has changed (bit 1).
@@ -57,8 +60,11 @@ final class DeviceDriver {
     self.entry = entry
     self.device = device
     self.kind = kind
+    let isDivided = device.isSplit && !entry.mode.equals("solo")
+    let address = isDivided ? device.control : device.registers
+    registersOffset = address & (AddressSpace.pageSize - 1)
     registers = try MemoryObject.physical(
-      root: root, address: device.registers & ~0xfff, size: AddressSpace.pageSize, flags: .device
+      root: root, address: address - registersOffset, size: AddressSpace.pageSize, flags: .device
     ).handle
     lineEvents = try Notification.create()
     dataEvents = try Notification.create()
@@ -209,7 +215,7 @@ extension Supervisor {
     var block = try commonStart(service, driver.entry, process)
     _ = block.add("service", handle: try process.grant(receiver, [.call, .receive, .grant]))
     _ = block.add("registers", handle: try process.grant(driver.registers, [.read, .write]))
-    _ = block.add("registers-offset", number: driver.device.registers & 0xfff)
+    _ = block.add("registers-offset", number: driver.registersOffset)
     _ = block.add("device-type", number: UInt64(driver.kind.deviceType))
     _ = block.add("line-events", handle: try process.grant(driver.lineEvents.handle, [.wait, .signal]))
     _ = block.add("line", handle: try process.grant(driver.line.handle, [.manage]))
@@ -243,7 +249,7 @@ extension Supervisor {
     } else {
       _ = block.add("line", handle: try process.grant(driver.line.handle, [.manage]))
       _ = block.add("registers", handle: try process.grant(driver.registers, [.read, .write]))
-      _ = block.add("registers-offset", number: driver.device.registers & 0xfff)
+      _ = block.add("registers-offset", number: driver.registersOffset)
       _ = block.add("line-events", handle: try process.grant(driver.lineEvents.handle, [.signal]))
     }
     try launch(service, program, block, priority: 12)

@@ -11,12 +11,13 @@ struct VirtioDevice {
   /// Pages of the control/data split (docs/platform.md); 0 where the machine has none.
   var messages: UInt64 = 0
   var doorbells: UInt64 = 0
+  var control: UInt64 = 0
   /// Virtio device type: 2 is block.
   var type: UInt32
   /// Path in the device tree.
   var path = Bytes("")
 
-  var isSplit: Bool { messages != 0 && doorbells != 0 }
+  var isSplit: Bool { messages != 0 && doorbells != 0 && control != 0 }
 }
 
 struct Machine {
@@ -88,6 +89,7 @@ struct Machine {
       if tree.isCompatible(node, with: "castor,virtio-split") {
         device.messages = tree.register(1, of: node)?.address ?? 0
         device.doorbells = tree.register(2, of: node)?.address ?? 0
+        device.control = tree.register(3, of: node)?.address ?? 0
       }
       found.append(device)
       return true

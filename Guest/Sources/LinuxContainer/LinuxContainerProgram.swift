@@ -36,7 +36,7 @@ import Pollux
       files = TapeArchive(
         Bytes(unsafeBase: UnsafeRawPointer(mapping.base), count: Int(min(archiveSize, UInt64(mapping.size)))))
     } catch { throw .kernel(error) }
-    let modules = try LoadedModules(files)
+    let modules = try LoadedModules(files, arguments: start.text("arguments") ?? Bytes(""))
     do throws(SystemError) {
       linux = try Linux(modules, events: notification, memory: MemoryObject(Handle(memory)))
     } catch { throw .kernel(error) }
@@ -52,6 +52,11 @@ import Pollux
       try modules.insert(Name(isNetwork ? "virtio_net" : isEntropy ? "virtio_rng" : "virtio_blk"))
       linux.runWork()
       try linux.connect(modules)
+      // Others that somebody wants in the same container.
+      if let more = CommandLine(start.text("arguments") ?? Bytes("")).value("module") {
+        try modules.insert(ModuleFile.moduleName(more))
+        linux.runWork()
+      }
     }
     let isSolo = start.text("mode")?.equals("solo") ?? false
     if isSolo { try probe() }
@@ -116,6 +121,12 @@ import Pollux
     case .refused(let name, let error):
       line.add(name.bytes)
       line.add(": its initialisation failed with error ")
+      line.add(Int(error))
+    case .parameter(let name, let parameter, let error):
+      line.add(name.bytes)
+      line.add(": parameter ")
+      line.add(parameter.bytes)
+      line.add(" does not take this value, error ")
       line.add(Int(error))
     case .otherInterface: line.add("container.ko is of another state of the sources: run make drivers")
     case .missing(let name, let symbols):

@@ -15,6 +15,8 @@ enum LoadFailure: Error {
   case refused(Name, Int32)
   /// Names that nobody provides, and the module that wants them.
   case missing(Name, [Name])
+  /// A value that the module does not take for its parameter, and the error number.
+  case parameter(Name, Name, Int32)
   /// Linux's side was built from another `container.h`.
   case otherInterface
 }
@@ -40,9 +42,13 @@ struct LoadedModules {
   /// Linux's side, as `container.h` describes it.
   private(set) var entries: UnsafePointer<container_entries>
 
-  /// Loads Linux's side alone.
-  init(_ archive: TapeArchive) throws(LoadFailure) {
+  /// Words `MODULE.PARAMETER=VALUE`, as on Linux's command line.
+  private let parameters: Bytes
+
+  /// Loads Linux's side alone. Of `arguments`, the words `MODULE.PARAMETER=VALUE` are for the modules that come.
+  init(_ archive: TapeArchive, arguments: Bytes) throws(LoadFailure) {
     self.archive = archive
+    parameters = arguments
     do throws(SystemError) {
       let page = try MemoryObject.create(AddressSpace.pageSize)
       let mapping = try page.map([.read, .write])
@@ -104,6 +110,7 @@ struct LoadedModules {
       }
       let placement = try load(file.name)
       loaded.append(file.name)
+      try setParameters(placement)
       let initialiser: UInt64?
       do throws(ModuleError) { initialiser = try placement.address(named: "init_module") } catch {
         throw .module(error)
@@ -111,6 +118,49 @@ struct LoadedModules {
       guard let initialiser else { continue }
       let result = container_call_initialiser(UInt(initialiser))
       if result < 0 { throw .refused(file.name, result) }
+    }
+  }
+
+  /// Gives the module the values that are meant for it. One that it does not know is said and passed over, as in Linux.
+  private func setParameters(_ placement: ModulePlacement) throws(LoadFailure) {
+    let module = placement.file.name
+    let table = placement.range(ofSection: "__param") ?? (offset: 0, size: 0)
+    var failure: LoadFailure?
+    let entries = entries
+    CommandLine(parameters).forEachWord { key, value in
+      guard failure == nil, let point = key.firstIndex(of: 0x2e), let owner = key.slice(0, point),
+        ModuleFile.moduleName(owner) == module, let name = key.suffix(from: point + 1)
+      else { return }
+      let result = Self.terminated(name) { name in
+        Self.terminated(value) { value in
+          entries.pointee.parameter(UInt(placement.base + table.offset), UInt(table.size), name, value)
+        }
+      }
+      if result == -Self.noSuchEntry {
+        var line = Text("linux-container: ")
+        line.add(module.bytes)
+        line.add(" has no parameter ")
+        line.add(name)
+        line.add("\n")
+        line.print()
+        line.log()
+      } else if result != 0 {
+        failure = .parameter(module, Name(name), result)
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  private static var noSuchEntry: Int32 { 2 }
+
+  /// Calls `body` with a copy of the text that ends with a zero byte.
+  private static func terminated(_ text: Bytes, _ body: (UnsafePointer<CChar>) -> Int32) -> Int32 {
+    var copy: [CChar] = []
+    for index in 0..<text.count { copy.append(CChar(bitPattern: text.byte(index) ?? 0)) }
+    copy.append(0)
+    return copy.withUnsafeBufferPointer { buffer in
+      guard let start = buffer.baseAddress else { return 0 }
+      return body(start)
     }
   }
 
@@ -165,9 +215,10 @@ struct LoadedModules {
       memory = try MemoryObject.create(layout.size)
       window = try memory.map([.read, .write])
     } catch { throw .kernel(error) }
-    do throws(ModuleError) {
-      try placement.load(into: UnsafeMutableRawBufferPointer(start: window.base, count: Int(layout.size)), resolve)
-    } catch { throw .module(error) }
+    // As long as the layout says.
+    let image = UnsafeMutableRawBufferPointer(start: window.base, count: Int(layout.size))
+    do throws(ModuleError) { try placement.load(into: image, resolve) } catch { throw .module(error) }
+    _ = BugTable.passOverWarnings(of: placement, in: image)
     for part in layout.parts where part.kind == .text || part.kind == .initText {
       // The part lies inside the module's memory by its layout.
       let code = UnsafeMutableRawBufferPointer(start: window.base + Int(part.offset), count: Int(part.size))

@@ -61,6 +61,14 @@ public struct ModulePlacement {
     }
   }
 
+  /// Where a section lies in the module, in bytes from `base`; nil where there is none, or it is not loaded.
+  public func range(ofSection name: StaticString) -> (offset: UInt64, size: UInt64)? {
+    for (index, section) in file.sections.enumerated() where section.name.equals(name) {
+      if let offset = layout.offsets[index] { return (offset, section.size) }
+    }
+    return nil
+  }
+
   /// The address of a global symbol that the module defines, for instance `init_module`; nil where there is none.
   public func address(named name: StaticString) throws(ModuleError) -> UInt64? {
     for index in 0..<file.symbolCount {

@@ -121,7 +121,13 @@ struct Exercise {
       TestFrame.fill(
         buffer.frame, length: length, number: next, from: device.link.address, to: NetTest.peer)
       device.send(buffer, length: length)
-      fates[Int(next % UInt64(Self.memory))] = .sent
+      let place = Int(next % UInt64(Self.memory))
+      if fates[place] == .sent {
+        // Others came back all the time, but this one did not.
+        now.lost += 1
+        onTheirWay -= 1
+      }
+      fates[place] = .sent
       next += 1
       now.sent += 1
       onTheirWay += 1

@@ -124,6 +124,8 @@ struct container_entries {
   unsigned long (*next_work)(void);
   /* Reads random bytes from the first generator that a driver registered; their number, or a negative error number. */
   long (*random)(void *data, unsigned long size);
+  /* Sets a module's parameter, before its initialisation: `section` is where its `__param` lies. An error number. */
+  int (*parameter)(unsigned long section, unsigned long size, const char *name, const char *value);
 };
 
 /* Of the program, not of Linux's side: its callbacks, put into `host`; and a call of a module's `init_module`. */
