@@ -155,6 +155,8 @@ public final class DeviceContext: @unchecked Sendable {
   func start(features: UInt64) {
     started = true
     device.start(features: features)
+    // It has failed while nobody could be told.
+    if status.load(ordering: .acquiring) & DeviceStatus.needsReset != 0 { configurationChanged() }
     runPass()
   }
 
@@ -175,6 +177,10 @@ public final class DeviceContext: @unchecked Sendable {
     started = false
     failed = false
     wedged = 0
+    // Here, between what else the device's thread does: a failure that comes later is one of the device after the reset, and is seen
+    // both in the status and in what is not served.
+    interruptStatus.store(0, ordering: .releasing)
+    status.store(0, ordering: .releasing)
   }
 
   // MARK: Notifications to the driver

@@ -373,13 +373,10 @@ public final class MMIOTransport: @unchecked Sendable {
   /// Returns when nothing of the device touches guest memory any more, for not every driver waits until the status reads
   /// as zero.
   private func reset() {
-    context.status.bitwiseAnd(~DeviceStatus.needsReset, ordering: .acquiringAndReleasing)
     context.onDeviceThread { [context] in context.reset() }
     for queue in device.queueSizes.indices { setMessage(queue, [0, 0, 0, 0]) }
     registers.withLock { state in
       state = Registers(queues: device.queueSizes.map { QueueRegisters(size: $0) })
     }
-    context.interruptStatus.store(0, ordering: .releasing)
-    context.status.store(0, ordering: .releasing)
   }
 }

@@ -14,6 +14,8 @@ final class EchoDevice: VirtioDevice {
   let configuration = ConfigurationSpace(count: 16)
   let started = Mutex<[UInt64]>([])
   let written = Mutex<[[Int]]>([])
+  /// As a device whose back end fails while it is reset.
+  let breaksAtStop = Mutex(false)
   nonisolated(unsafe) private var chain = DescriptorChain()
   nonisolated(unsafe) private(set) var context: DeviceContext?
 
@@ -45,7 +47,7 @@ final class EchoDevice: VirtioDevice {
   func poll() -> Bool { false }
   func wantsDoorbell(_ queue: VirtioQueue) -> Bool { true }
   func drain(_ queue: VirtioQueue?) {}
-  func stop() {}
+  func stop() { if breaksAtStop.withLock({ $0 }) { context?.needsReset("test") } }
 }
 
 @Suite struct MMIOTransportTests {
@@ -213,6 +215,47 @@ final class EchoDevice: VirtioDevice {
     _ = try machine.drivers[0].add(writable: [(machine.drivers[0].allocate(8), 8)])
     try machine.kick(0)
     #expect(try machine.used(0) != nil)
+  }
+
+  /// Nobody could be told when it happened.
+  @Test func aDeviceThatBreaksBeforeDriverOKSaysSoThen() throws {
+    let machine = try TestMachine(EchoDevice(queues: 1))
+    machine.write(Register.status, 3)
+    machine.writeFeatures(TransportFeature.version1)
+    machine.write(Register.status, 11)
+    machine.setUp(queue: 0, layout: TestDriver(memory: machine.memory, size: 8).layout)
+    machine.transport.context.needsReset("test")
+    #expect(machine.interrupts.line == 0)
+    #expect(machine.status == 11 | DeviceStatus.needsReset)
+    machine.write(Register.status, 15)
+    #expect(machine.status == 15 | DeviceStatus.needsReset)
+    #expect(machine.interrupts.line == 1)
+    #expect(machine.read(Register.interruptStatus) == 2)
+  }
+
+  /// A device that breaks while it is reset either needs another one, and says so, or works.
+  @Test func breakingDuringAResetIsNeverSilent() throws {
+    let device = EchoDevice(queues: 1)
+    let machine = try TestMachine(device)
+    for round in 0..<100 {
+      device.breaksAtStop.withLock { $0 = true }
+      machine.write(Register.status, 0)
+      device.breaksAtStop.withLock { $0 = false }
+      // What the device's thread had still to do.
+      _ = machine.transport.statistics()
+      if machine.status & DeviceStatus.needsReset != 0 { machine.write(Register.status, 0) }
+      for status in [3, 11] as [UInt32] {
+        if status == 11 { machine.writeFeatures(TransportFeature.version1) }
+        machine.write(Register.status, status)
+      }
+      let driver = TestDriver(memory: machine.memory, size: 8)
+      driver.reset()
+      machine.setUp(queue: 0, layout: driver.layout)
+      machine.write(Register.status, 15)
+      _ = try driver.add(writable: [(driver.allocate(8), 8)])
+      if try driver.publish() { machine.write(Register.queueNotify, 0) }
+      try #require(eventually { try driver.takeUsed() != nil }, "round \(round), status \(machine.status)")
+    }
   }
 
   @Test func queueThatLiesOutsideMemoryNeedsReset() throws {
