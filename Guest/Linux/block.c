@@ -35,6 +35,8 @@ static struct {
   /* Completions that the program has not taken. */
   struct entry *done_first, **done_last;
 } block = {.done_last = &block.done_first};
+/* Woken when a request has ended. */
+static DECLARE_WAIT_QUEUE_HEAD(request_ended);
 
 /* MARK: Tag sets */
 int blk_mq_alloc_tag_set(struct blk_mq_tag_set *set)
@@ -292,8 +294,7 @@ blk_status_t blk_execute_rq(struct request *request, bool at_head)
 
   if (status != BLK_STS_OK)
     return status;
-  while (!entry->is_done)
-    container_host->wait();
+  wait_event(request_ended, entry->is_done);
   return entry->status;
 }
 EXPORT_SYMBOL(blk_execute_rq);
@@ -351,6 +352,8 @@ void blk_mq_end_request(struct request *request, blk_status_t status)
   block.in_flight--;
   entry->status = status;
   entry->is_done = true;
+  if (waitqueue_active(&request_ended))
+    wake_up_all(&request_ended);
   if (!entry->is_outside)
     return;
   entry->next = NULL;
@@ -411,8 +414,7 @@ EXPORT_SYMBOL(blk_mq_unquiesce_queue);
 void blk_mq_freeze_queue(struct request_queue *queue)
 {
   block.frozen++;
-  while (block.in_flight)
-    container_host->wait();
+  wait_event(request_ended, !block.in_flight);
 }
 EXPORT_SYMBOL(blk_mq_freeze_queue);
 void blk_mq_unfreeze_queue(struct request_queue *queue) { block.frozen--; }
@@ -444,6 +446,7 @@ void disk_forget(void)
     if (entry->is_outside)
       release(entry);
   }
+  wake_up_all(&request_ended);
   /* Completions that were not taken are submitted again too. */
   while ((entry = block.done_first)) {
     block.done_first = entry->next;

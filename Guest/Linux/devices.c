@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Locks, waiting, work, interrupts, the device model with its platform bus, and random number generators. */
+/* Spinlocks, interrupts, the device model with its platform bus, and random number generators. */
 #define INCLUDE_VERMAGIC
 #include "internal.h"
-#include <linux/completion.h>
 #include <linux/hw_random.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
-#include <linux/mutex.h>
 #include <linux/platform_device.h>
 #include <linux/spinlock.h>
-#include <linux/swait.h>
 #include <linux/virtio.h>
 #include <linux/virtio_anchor.h>
 #include <linux/virtio_config.h>
 #include <linux/vermagic.h>
-#include <linux/workqueue.h>
 #include <xen/xen.h>
 
 const struct container_host *container_host;
@@ -51,123 +47,8 @@ EXPORT_SYMBOL(_raw_spin_unlock_irq);
 void _raw_spin_unlock_irqrestore(raw_spinlock_t *lock, unsigned long flags) { release(lock); }
 EXPORT_SYMBOL(_raw_spin_unlock_irqrestore);
 
-void __mutex_init(struct mutex *lock, const char *name, struct lock_class_key *key)
-{
-  atomic_long_set(&lock->owner, 0);
-}
-EXPORT_SYMBOL(__mutex_init);
-void mutex_lock(struct mutex *lock)
-{
-  if (atomic_long_read(&lock->owner))
-    panic("a mutex is taken twice: %p", lock);
-  atomic_long_set(&lock->owner, 1);
-}
-EXPORT_SYMBOL(mutex_lock);
-void mutex_unlock(struct mutex *lock) { atomic_long_set(&lock->owner, 0); }
-EXPORT_SYMBOL(mutex_unlock);
-
 void synchronize_rcu(void) {}
 EXPORT_SYMBOL(synchronize_rcu);
-
-/* MARK: Waiting */
-void __init_swait_queue_head(struct swait_queue_head *queue, const char *name, struct lock_class_key *key)
-{
-  INIT_LIST_HEAD(&queue->task_list);
-}
-EXPORT_SYMBOL(__init_swait_queue_head);
-
-void complete(struct completion *completion)
-{
-  if (completion->done != UINT_MAX)
-    completion->done++;
-}
-EXPORT_SYMBOL(complete);
-
-/* Until when a wait that can be given up goes on, by the clock of `now`; 0: for ever. */
-static unsigned long patience_end;
-static bool device_is_stuck(void);
-
-int wait_for_completion_killable(struct completion *completion)
-{
-  while (!completion->done) {
-    if (patience_end && (container_host->now() >= patience_end || device_is_stuck()))
-      return -ERESTARTSYS;
-    container_host->wait();
-  }
-  if (completion->done != UINT_MAX)
-    completion->done--;
-  return 0;
-}
-EXPORT_SYMBOL(wait_for_completion_killable);
-
-/* MARK: Work: one list for all queues, run by the program's loop. */
-struct workqueue_struct {
-  int unused;
-};
-static LIST_HEAD(all_work);
-static struct workqueue_struct default_queue;
-struct workqueue_struct *system_wq = &default_queue;
-EXPORT_SYMBOL(system_wq);
-
-struct workqueue_struct *alloc_workqueue(const char *format, unsigned int flags, int maximum, ...)
-{
-  return kzalloc(sizeof(struct workqueue_struct), GFP_KERNEL);
-}
-EXPORT_SYMBOL(alloc_workqueue);
-
-bool queue_work_on(int processor, struct workqueue_struct *queue, struct work_struct *work)
-{
-  if (test_and_set_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work)))
-    return false;
-  list_add_tail(&work->entry, &all_work);
-  return true;
-}
-EXPORT_SYMBOL(queue_work_on);
-
-static void run_one(struct work_struct *work)
-{
-  list_del_init(&work->entry);
-  clear_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work));
-  work->func(work);
-}
-
-int work_run(void)
-{
-  int found = net_run();
-
-  time_update();
-  later_run();
-  while (!list_empty(&all_work)) {
-    run_one(list_first_entry(&all_work, struct work_struct, entry));
-    found = 1;
-  }
-  return found;
-}
-
-bool work_cancel(struct work_struct *work)
-{
-  if (!test_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work)))
-    return false;
-  list_del_init(&work->entry);
-  clear_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work));
-  return true;
-}
-
-bool flush_work(struct work_struct *work)
-{
-  if (!test_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(work)))
-    return false;
-  run_one(work);
-  return true;
-}
-EXPORT_SYMBOL(flush_work);
-
-void destroy_workqueue(struct workqueue_struct *queue)
-{
-  work_run();
-  kfree(queue);
-}
-EXPORT_SYMBOL(destroy_workqueue);
 
 /* MARK: Interrupts */
 struct handler {
@@ -508,6 +389,8 @@ void hwrng_unregister(struct hwrng *candidate)
 }
 EXPORT_SYMBOL(hwrng_unregister);
 
+unsigned long patience_end;
+
 /* How long a device may take for random bytes. */
 #define RANDOM_PATIENCE (2 * NSEC_PER_SEC)
 
@@ -576,7 +459,7 @@ static struct virtio_device *virtio_owner(void)
 }
 
 /* Whether the device asks for a reset, and so brings nothing more. */
-static bool device_is_stuck(void)
+bool device_is_stuck(void)
 {
   struct virtio_device *owner = virtio_owner();
 
@@ -671,8 +554,10 @@ const struct container_entries container_entries = {
   .sent = net_sent,
   .receive = net_receive,
   .has_arrived = net_has_arrived,
-  .next_work = later_run,
+  .next_work = work_next,
   .random = random_read,
   .parameter = parameter_set,
+  .module_loaded = module_loaded,
+  .exception = exception,
 };
 EXPORT_SYMBOL(container_entries);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of this folder share. One processor, on which code runs until it waits: locks need no waiting. */
+/* What the files of this folder share. One processor, on which code runs until it sleeps: spinlocks need no waiting. */
 #ifndef LINUX_CONTAINER_INTERNAL_H
 #define LINUX_CONTAINER_INTERNAL_H
 
@@ -17,7 +17,21 @@ long stub_called(const char *name, int *said);
 int print_text(char *buffer, unsigned long size, const char *format, va_list arguments);
 int platform_add(const struct container_device *device);
 void interrupts_run(int number);
+int tasks_run(void);
+int tasks_are_ready(void);
+int timers_run(void);
+unsigned long timers_next(void);
+void time_update(void);
 int work_run(void);
+int work_start(void);
+unsigned long work_next(void);
+int tasklets_run(void);
+/* Until when a wait that can be given up goes on, by the clock of `now`; 0: for ever. */
+extern unsigned long patience_end;
+/* Whether the device asks for a reset, and so brings nothing more. */
+bool device_is_stuck(void);
+int module_loaded(const struct container_module *module);
+unsigned long exception(int vector, unsigned long address, unsigned long error, unsigned long instruction);
 int parameter_set(unsigned long section, unsigned long size, const char *name, const char *value);
 int disk_describe(struct container_disk *disk);
 enum container_submission disk_submit(
@@ -28,9 +42,6 @@ int disk_completion(unsigned long *token, enum container_status *status);
 struct device *disk_device(void);
 void disk_forget(void);
 void disk_limits(struct container_queue *queue);
-bool work_cancel(struct work_struct *work);
-void time_update(void);
-unsigned long later_run(void);
 int net_run(void);
 struct device *net_virtio_device(void);
 int net_describe(struct container_interface *description);

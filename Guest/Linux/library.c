@@ -13,6 +13,7 @@
 #undef memset
 #undef strlen
 #undef strnlen
+#undef strcmp
 void *memcpy(void *to, const void *from, size_t size)
 {
   void *result = to;
@@ -63,6 +64,14 @@ size_t strnlen(const char *text, size_t limit)
   return length;
 }
 EXPORT_SYMBOL(strnlen);
+
+int strcmp(const char *left, const char *right)
+{
+  for (; *left && *left == *right; left++, right++)
+    ;
+  return *(const u8 *)left - *(const u8 *)right;
+}
+EXPORT_SYMBOL(strcmp);
 
 /* MARK: Text */
 struct output {
@@ -337,10 +346,11 @@ void panic(const char *format, ...)
 {
   va_list arguments;
 
+  struct va_format text = {format, &arguments};
+
   va_start(arguments, format);
-  say("linux: ", format, arguments);
+  _printk("panic: %pV\n", &text);
   va_end(arguments);
-  container_host->print("\n", 1);
   container_host->fail();
   for (;;)
     ;

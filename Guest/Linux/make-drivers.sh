@@ -9,7 +9,7 @@ root=$(dirname "$(dirname "$here")")
 target=${1:-$root/.build/pollux}
 cache=$root/.build/linux-drivers
 drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng failover net_failover virtio_net"
-sources="memory library parameters processor devices block network"
+sources="memory library parameters processor tasks time work exceptions devices block network"
 
 fail() {
   echo "make-drivers: $1" >&2
@@ -65,6 +65,7 @@ else
     runtime_test) file=$here/test/$source.c module=$source ;;
     esac
     clang --target=x86_64-linux-gnu -c "$file" -o "$cache/objects/$source.o" -nostdinc \
+      "-fmacro-prefix-map=$here/=" \
       -I"$root/Guest/Sources/CLinuxContainer/include" \
       -I"$common/arch/x86/include" -I"$built/arch/x86/include/generated" -I"$common/include" -I"$built/include" \
       -I"$common/arch/x86/include/uapi" -I"$built/arch/x86/include/generated/uapi" -I"$common/include/uapi" \

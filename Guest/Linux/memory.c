@@ -118,6 +118,10 @@ EXPORT_SYMBOL(__kmalloc);
 struct kmem_cache *kmalloc_caches[NR_KMALLOC_TYPES][KMALLOC_SHIFT_HIGH + 1];
 EXPORT_SYMBOL(kmalloc_caches);
 
+/* Of constant sizes for which there is no class. */
+void *kmalloc_large(size_t size, gfp_t flags) { return take(size, flags); }
+EXPORT_SYMBOL(kmalloc_large);
+
 void *kmalloc_trace(struct kmem_cache *cache, gfp_t flags, size_t size) { return take(size, flags); }
 EXPORT_SYMBOL(kmalloc_trace);
 

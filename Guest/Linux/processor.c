@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The one processor, its variables, time, and work that waits for a time. */
+/* The one processor and its variables, numbers by chance. */
 #include "internal.h"
 #include <linux/bottom_half.h>
 #include <linux/cpuhotplug.h>
 #include <linux/cpumask.h>
 #include <linux/interrupt.h>
-#include <linux/jiffies.h>
 #include <linux/percpu.h>
 #include <linux/random.h>
 #include <linux/rcupdate.h>
-#include <linux/sched/clock.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
-#include <linux/timer.h>
-#include <linux/workqueue.h>
 
 /*
  * MARK: Variables of the processor. The segment GS begins at 0 in a process, so `%gs:variable` is the variable itself: the template of
@@ -123,102 +119,6 @@ extern int __SCT__cond_resched(void);
 EXPORT_SYMBOL(__SCT__cond_resched);
 extern void __SCT__preempt_schedule_notrace(void);
 EXPORT_SYMBOL(__SCT__preempt_schedule_notrace);
-
-/* MARK: Time */
-#undef jiffies
-unsigned long volatile jiffies = INITIAL_JIFFIES;
-EXPORT_SYMBOL(jiffies);
-
-u64 sched_clock(void) { return container_host->now(); }
-EXPORT_SYMBOL(sched_clock);
-unsigned int jiffies_to_usecs(const unsigned long count) { return count * (USEC_PER_SEC / HZ); }
-EXPORT_SYMBOL(jiffies_to_usecs);
-
-void time_update(void) { jiffies = INITIAL_JIFFIES + container_host->now() / (NSEC_PER_SEC / HZ); }
-
-/* MARK: Work for later. Only delayed work has timers so far; the program says when it is time. */
-struct later {
-  struct delayed_work *work;
-  struct workqueue_struct *queue;
-  u64 due;
-  struct list_head entry;
-};
-static LIST_HEAD(all_later);
-
-void init_timer_key(
-  struct timer_list *timer, void (*function)(struct timer_list *), unsigned int flags, const char *name,
-  struct lock_class_key *key)
-{
-  timer->entry.pprev = NULL;
-  timer->function = function;
-  timer->flags = flags;
-}
-EXPORT_SYMBOL(init_timer_key);
-
-/* Marks a delayed work; it is not called by a timer. */
-void delayed_work_timer_fn(struct timer_list *timer) { panic("a timer of delayed work was started by somebody else"); }
-EXPORT_SYMBOL(delayed_work_timer_fn);
-
-static struct later *later_find(struct delayed_work *work)
-{
-  struct later *later;
-
-  list_for_each_entry (later, &all_later, entry)
-    if (later->work == work)
-      return later;
-  return NULL;
-}
-
-bool queue_delayed_work_on(
-  int processor, struct workqueue_struct *queue, struct delayed_work *work, unsigned long delay)
-{
-  struct later *later;
-
-  if (!delay)
-    return queue_work_on(processor, queue, &work->work);
-  if (test_bit(WORK_STRUCT_PENDING_BIT, work_data_bits(&work->work)) || later_find(work))
-    return false;
-  later = kmalloc(sizeof(*later), GFP_ATOMIC);
-  if (!later)
-    return queue_work_on(processor, queue, &work->work);
-  later->work = work;
-  later->queue = queue;
-  later->due = container_host->now() + (u64)delay * (NSEC_PER_SEC / HZ);
-  list_add_tail(&later->entry, &all_later);
-  return true;
-}
-EXPORT_SYMBOL(queue_delayed_work_on);
-
-bool cancel_delayed_work_sync(struct delayed_work *work)
-{
-  struct later *later = later_find(work);
-
-  if (later) {
-    list_del(&later->entry);
-    kfree(later);
-    return true;
-  }
-  return work_cancel(&work->work);
-}
-EXPORT_SYMBOL(cancel_delayed_work_sync);
-
-/* Queues what is due; the time of the next, in nanoseconds, or the largest number. */
-unsigned long later_run(void)
-{
-  unsigned long next = ULONG_MAX, now = container_host->now();
-  struct later *later, *following;
-
-  list_for_each_entry_safe (later, following, &all_later, entry) {
-    if (later->due > now) {
-      next = min_t(unsigned long, next, later->due);
-      continue;
-    }
-    list_del(&later->entry);
-    queue_work_on(0, later->queue, &later->work->work);
-    kfree(later);
-  }
-  return next;
-}
 
 /* MARK: Numbers by chance: for addresses and hashing, from the processor where it has a source, and the time. */
 static bool has_random_instruction(void)

@@ -420,6 +420,19 @@ measure_rpc:
     popq %rbx
     ret
 
+// Answer EDI + 1 if the thread goes on behind an instruction that faults.
+    .globl passed_undefined, passed_protection
+    .hidden passed_undefined, passed_protection
+passed_undefined:
+    leal 1(%rdi), %eax
+    ud2
+    ret
+passed_protection:
+    leal 1(%rdi), %eax
+    movabsq $0x800000000000, %rcx
+    movl (%rcx), %ecx
+    ret
+
 // Fills all registers from RSI, loads from the address RDI, and says whether all still hold what they held.
     .globl registers_survive_fault
     .hidden registers_survive_fault

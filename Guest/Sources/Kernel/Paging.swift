@@ -21,6 +21,8 @@ struct PagedSpace {
   var frame: UInt64
   /// Whom faults are passed on to that the kernel does not serve.
   var manager: Reference<Connection>?
+  /// Whether other exceptions than page faults are passed on, too.
+  var passesExceptions = false
 
   static let headSize: UInt64 = 128
   static let regionLimit = Int(4096 - headSize) / MemoryLayout<PagedRegion>.stride
@@ -51,7 +53,17 @@ enum Paging {
     let address = fault_address()
     if resolve(thread.pointee.process, address, write: error & 2 != 0, fetch: error & 16 != 0) { return true }
     guard let manager = space.pointee.manager else { return false }
-    return PassedFault.pass(address, of: thread, to: manager, processor)
+    return PassedFault.pass(14, address, of: thread, to: manager, processor)
+  }
+
+  /// Another exception of ring 3. False: it is not passed on.
+  static func exception(_ vector: UInt8, _ thread: Reference<Thread>, _ processor: Reference<Processor>) -> Bool {
+    // What an instruction of the program did: division, overflow, bound, no such instruction, protection, x87, alignment, SSE.
+    let ofInstructions: UInt32 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 13 | 1 << 16 | 1 << 17 | 1 << 19
+    guard ofInstructions >> UInt32(vector) & 1 != 0, let space = thread.pointee.process.pointee.paging,
+      space.pointee.passesExceptions, let manager = space.pointee.manager
+    else { return false }
+    return PassedFault.pass(vector, 0, of: thread, to: manager, processor)
   }
 
   /// Serves a fault of a process, or what would be one if the kernel followed user addresses.

@@ -14,9 +14,9 @@ struct PassedFault {
 
   private static let blockSize = 1024
 
-  /// Has the thread call `manager`: words 0…2 are the address, the error code and the instruction. False: it cannot.
+  /// Has the thread call `manager`: words 0…3 are the address, the error code, the instruction and the exception. False: it cannot.
   static func pass(
-    _ address: UInt64, of thread: Reference<Thread>, to manager: Reference<Connection>,
+    _ vector: UInt8, _ address: UInt64, of thread: Reference<Thread>, to manager: Reference<Connection>,
     _ processor: Reference<Processor>
   ) -> Bool {
     guard !thread.pointee.process.pointee.space.isDomain, let block = kernel.pointee.heap.allocate(blockSize) else {
@@ -32,6 +32,7 @@ struct PassedFault {
     thread.pointee.frame.rsi = address
     thread.pointee.frame.rdx = fault.pointee.frame.error
     thread.pointee.frame.r10 = fault.pointee.frame.rip
+    thread.pointee.frame.r8 = UInt64(vector)
     thread.pointee.frame.r15 = 0
     // Where the call returns to: the entry page's stub, which makes the system call `faultReturn` of what came back.
     thread.pointee.frame.rip = AddressSpace.systemCallEntry + UInt64(FAULT_RETURN_OFFSET)
@@ -89,7 +90,7 @@ struct PassedFault {
 }
 
 extension Call {
-  /// `(process, connection)`.
+  /// `(process, connection, exceptions)`.
   func pagingAttach() throws(SystemError) -> Int64 {
     let target = try target(first)
     let connection: Reference<Connection> = try object(second, .connection, .call)
@@ -97,19 +98,25 @@ extension Call {
     connection.pointee.references += 1
     if let old = space.pointee.manager { Objects.release(connection: old) }
     space.pointee.manager = connection
+    space.pointee.passesExceptions = third != 0
     return 0
   }
 
-  /// What the entry page's stub calls when the manager has returned: `(status of the call, word 0)`.
+  /// What the entry page's stub calls when the manager has returned: `(status of the call, word 0, word 1)`.
   func faultReturn() throws(SystemError) -> Int64? {
     guard let fault = thread.pointee.faults, fault.pointee.activation == thread.pointee.activation else {
       throw .notFound
     }
-    let isServed = Int64(bitPattern: first) >= 0 && second == 0
+    let decision = Int64(bitPattern: first) >= 0 ? FaultDecision(rawValue: second) : nil
+    let instruction = third
     PassedFault.resume(thread, fault, processor)
-    if !isServed {
-      Report.fault(thread, 14)
-      Objects.end(thread.pointee.process, status: .faulted(vector: 14), on: processor)
+    if decision == .goOnElsewhere, instruction >> 47 == 0 {
+      // An address beyond the lower half would fault in ring 0, on the way out.
+      thread.pointee.frame.rip = instruction
+    } else if decision != .tryAgain {
+      let vector = UInt8(truncatingIfNeeded: thread.pointee.frame.vector)
+      Report.fault(thread, vector)
+      Objects.end(thread.pointee.process, status: .faulted(vector: vector), on: processor)
     }
     return nil
   }

@@ -56,6 +56,7 @@ private func exception(_ vector: UInt8, _ thread: Reference<Thread>, _ processor
     debug_trap(0x604, thread.framePointer, UInt32(vector))
     return
   }
+  if Paging.exception(vector, thread, processor) { return }
   Report.fault(thread, vector)
   Objects.end(thread.pointee.process, status: .faulted(vector: vector), on: processor)
 }

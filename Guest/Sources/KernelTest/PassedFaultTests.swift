@@ -10,6 +10,7 @@ enum PassedFaultTests {
   static func run(_ checks: inout Checks) {
     let code = ChildCode()
     served(&checks)
+    exceptions(&checks, code)
     deaths(&checks, code)
     let free = must(.systemQuery, SystemQuery.memoryFree.rawValue)
     for _ in 0..<3 { deaths(&checks, code) }
@@ -53,6 +54,46 @@ enum PassedFaultTests {
     try? Pager.remove(from: Handle(0), at: place, size: 20 * 4096)
     checks.expect("nobody returns from a fault that was not", .notFound, raw(.faultReturn))
     for handle in [pager.handle, shared.handle, memory.handle, connection.handle] { handle.close() }
+  }
+
+  /// Exceptions of instructions are passed on where that is wanted, and the manager says where the thread goes on.
+  private static func exceptions(_ checks: inout Checks, _ code: ChildCode) {
+    let seen = SharedCounters()
+    let service = try? RPCService.create(stacks: 1) { _, message in
+      seen.add(Int(message[3]) == 6 ? 0 : Int(message[3]) == 13 ? 1 : 2)
+      if message[0] != 0 || message[1] != 0 { seen.add(2) }
+      // `ud2` has two bytes, and so has the load.
+      message[1] = message[2] + 2
+      message[0] = FaultDecision.goOnElsewhere.rawValue
+    }
+    guard let connection = try? service?.connect(badge: 0) else {
+      return checks.expect("a manager of exceptions can be made", false)
+    }
+    checks.expect(
+      "a manager of exceptions is attached", (try? Pager.attach(Handle(0), to: connection, exceptions: true)) != nil)
+    checks.expect("the thread goes on behind what is no instruction", passed_undefined(7) == 8)
+    checks.expect("and behind an address that is none", passed_protection(9) == 10)
+    checks.expect(
+      "each exception asked the manager once", seen.value(0) == 1 && seen.value(1) == 1 && seen.value(2) == 0)
+    connection.handle.close()
+
+    // Of children: not without being asked for, and not to where no code can be.
+    let wild = try? RPCService.create(stacks: 1) { _, message in
+      message[0] = FaultDecision.goOnElsewhere.rawValue
+      message[1] = 0x8000_0000_0000
+    }
+    for (name, exceptions) in [
+      ("exceptions are not passed on unless that is wanted", 0),
+      ("a manager cannot send a thread to the upper half", 1),
+    ] as [(StaticString, UInt64)] {
+      guard let connection = try? wild?.connect(badge: 0) else { return checks.expect(name, false) }
+      let process = code.process()
+      _ = must(.pagingAttach, process, connection.handle.rawValue, exceptions)
+      code.start(process, child_offset_undefined(), 0, priority: 5)
+      checks.expect(name, waitForEnd(process) == .faulted(vector: 6))
+      connection.handle.close()
+      _ = must(.handleClose, process)
+    }
   }
 
   /// A child faults; its manager refuses, dies, or is killed while it has the fault.

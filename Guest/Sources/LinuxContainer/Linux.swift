@@ -18,6 +18,7 @@ final class Linux {
   /// The number under which Linux knows the device's interrupt.
   static let interruptNumber: Int32 = 1
   private static let pageStructSize: UInt64 = 64
+  private static let roundsAtOnce = 1000
 
   private(set) var interrupts: UInt64 = 0
   /// Linux's direct map: what drivers allocate lies here.
@@ -54,9 +55,11 @@ final class Linux {
     runWork()
   }
 
-  /// Linux's code waits for something that only an interrupt brings.
-  fileprivate func wait() {
-    let bits = events.wait(until: Clock.now + Clock.frequency)
+  /// All of Linux's code sleeps until an interrupt or a time, in nanoseconds.
+  fileprivate func wait(until end: UInt) {
+    let now = linuxNow()
+    let wait = min(end - min(end, now), 1_000_000_000)
+    let bits = events.wait(until: Clock.now + Clock.ticks(microseconds: UInt64(wait / 1000 + 1)))
     // What is not the device's is for whoever waits next.
     if bits & ~1 != 0 { events.signal(bits & ~1) }
     if bits & 1 != 0 {
@@ -73,14 +76,17 @@ final class Linux {
     return withUnsafePointer(to: device) { entries.pointee.add_device($0) == 0 }
   }
 
-  /// Runs what was put off and is due, and sees to it that this is called again when the next is.
+  /// Runs what was put off and is due, and tasks that can go on, and sees to it that this is called again when the next is.
   func runWork() {
     var next: UInt
+    // Tasks that never sleep do not keep the program from its clients for longer than so many rounds.
+    var rounds = 0
     repeat {
-      while entries.pointee.run_work() != 0 {}
+      while rounds < Self.roundsAtOnce, entries.pointee.run_work() != 0 { rounds += 1 }
       next = entries.pointee.next_work()
+      rounds += 1
       // Due in between.
-    } while next <= linuxNow()
+    } while next <= linuxNow() && rounds < Self.roundsAtOnce
     guard next != UInt.max else { return }
     let wait = UInt64((next - min(next, linuxNow())) / 1000 + 1)
     alarm?.set(Clock.now + Clock.ticks(microseconds: wait))
@@ -223,7 +229,24 @@ public func linuxPrint(_ text: UnsafePointer<CChar>, _ length: UInt) {
 }
 
 @c(container_program_wait)
-public func linuxWait() { current?.wait() }
+public func linuxWait(_ until: UInt) { current?.wait(until: until) }
+
+/// Stacks of kthreads that have ended, for the next ones.
+nonisolated(unsafe) private var unusedStacks: [UnsafeMutableRawPointer] = []
+private let stackSize: UInt64 = 32 << 10
+
+@c(container_program_stack)
+public func linuxStack(_ top: UnsafeMutablePointer<UnsafeMutableRawPointer?>) -> UnsafeMutableRawPointer? {
+  var stack = unusedStacks.popLast()
+  // Addresses are given out in steps of 2 MiB, so nothing is mapped below it.
+  if stack == nil { stack = (try? MemoryObject.create(stackSize).map([.read, .write]))?.base }
+  // The stack has this size.
+  top.pointee = stack.map { $0 + Int(stackSize) }
+  return stack
+}
+
+@c(container_program_stack_free)
+public func linuxStackFree(_ stack: UnsafeMutableRawPointer) { unusedStacks.append(stack) }
 
 @c(container_program_fail)
 public func linuxFail() { Kernel.exit(3) }

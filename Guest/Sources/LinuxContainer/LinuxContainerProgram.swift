@@ -39,7 +39,9 @@ import Pollux
     let modules = try LoadedModules(files, arguments: start.text("arguments") ?? Bytes(""))
     do throws(SystemError) {
       linux = try Linux(modules, events: notification, memory: MemoryObject(Handle(memory)))
+      try LinuxExceptions.attach(modules.entries)
     } catch { throw .kernel(error) }
+    try modules.announceSelf()
     let type = start.number("device-type")
     let isNetwork = type == 1
     let isEntropy = type == 4

@@ -42,6 +42,9 @@ struct LoadedModules {
   /// Linux's side, as `container.h` describes it.
   private(set) var entries: UnsafePointer<container_entries>
 
+  /// Where Linux's side itself is.
+  private var ownPlacement: ModulePlacement?
+
   /// Words `MODULE.PARAMETER=VALUE`, as on Linux's command line.
   private let parameters: Bytes
 
@@ -67,6 +70,7 @@ struct LoadedModules {
     // It stays mapped as long as the process lives.
     guard table.pointee.size == UInt(MemoryLayout<container_entries>.size) else { throw .otherInterface }
     entries = table
+    ownPlacement = placement
   }
 
   /// The address of something that a loaded module exports.
@@ -110,6 +114,7 @@ struct LoadedModules {
       }
       let placement = try load(file.name)
       loaded.append(file.name)
+      try announce(placement)
       try setParameters(placement)
       let initialiser: UInt64?
       do throws(ModuleError) { initialiser = try placement.address(named: "init_module") } catch {
@@ -119,6 +124,30 @@ struct LoadedModules {
       let result = container_call_initialiser(UInt(initialiser))
       if result < 0 { throw .refused(file.name, result) }
     }
+  }
+
+  /// Has Linux's side know its own tables of exceptions; after it has been started.
+  func announceSelf() throws(LoadFailure) {
+    if let ownPlacement { try announce(ownPlacement) }
+  }
+
+  /// Tells Linux's side where a module lies, and what exceptions in it mean.
+  private func announce(_ placement: ModulePlacement) throws(LoadFailure) {
+    func section(_ name: StaticString) -> (UInt, UInt) {
+      guard let range = placement.range(ofSection: name) else { return (0, 0) }
+      return (UInt(placement.base + range.offset), UInt(range.size))
+    }
+    var module = container_module()
+    module.base = UInt(placement.base)
+    module.size = UInt(placement.layout.size)
+    (module.bugs, module.bugs_size) = section("__bug_table")
+    (module.exceptions, module.exceptions_size) = section("__ex_table")
+    withUnsafeMutableBytes(of: &module.name) { name in
+      let bytes = placement.file.name.bytes
+      for (index, byte) in bytes.prefix(name.count - 1).enumerated() { name[index] = byte }
+    }
+    let result = withUnsafePointer(to: module) { entries.pointee.module_loaded($0) }
+    if result < 0 { throw .refused(placement.file.name, result) }
   }
 
   /// Gives the module the values that are meant for it. One that it does not know is said and passed over, as in Linux.
@@ -218,7 +247,6 @@ struct LoadedModules {
     // As long as the layout says.
     let image = UnsafeMutableRawBufferPointer(start: window.base, count: Int(layout.size))
     do throws(ModuleError) { try placement.load(into: image, resolve) } catch { throw .module(error) }
-    _ = BugTable.passOverWarnings(of: placement, in: image)
     for part in layout.parts where part.kind == .text || part.kind == .initText {
       // The part lies inside the module's memory by its layout.
       let code = UnsafeMutableRawBufferPointer(start: window.base + Int(part.offset), count: Int(part.size))

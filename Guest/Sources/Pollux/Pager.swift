@@ -54,8 +54,11 @@ public struct Pager: Sendable {
     do throws(SystemError) { return try invoke(.pagerTakeBack, handle.rawValue) } catch { return 0 }
   }
 
-  /// Faults of the process that the kernel does not serve call `connection` from now on.
-  public static func attach(_ process: Handle, to connection: Connection) throws(SystemError) {
-    _ = try invoke(.pagingAttach, process.rawValue, connection.handle.rawValue)
+  /// Page faults of the process that the kernel does not serve call `connection` from now on, and if wanted other exceptions of its
+  /// instructions, too.
+  public static func attach(
+    _ process: Handle, to connection: Connection, exceptions: Bool = false
+  ) throws(SystemError) {
+    _ = try invoke(.pagingAttach, process.rawValue, connection.handle.rawValue, exceptions ? 1 : 0)
   }
 }

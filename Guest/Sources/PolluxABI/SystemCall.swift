@@ -18,6 +18,14 @@
 // Addresses are guest-virtual and points in time are values of the time-stamp counter, unless a comment says otherwise.
 // `forever` is the deadline that never comes.
 
+/// What whoever got a fault answers.
+public enum FaultDecision: UInt64, Sendable {
+  /// The instruction can be tried again.
+  case tryAgain = 0
+  /// The thread goes on at word 1, with its other registers as they were.
+  case goOnElsewhere = 2
+}
+
 /// Numbers of the system calls. Arguments are listed in register order; `process` = 0 means the caller's own.
 public enum SystemCall: UInt64, Sendable {
   /// `()` → 0. Does nothing: the cost of entering and leaving the kernel.
@@ -249,11 +257,12 @@ public enum SystemCall: UInt64, Sendable {
   case pageMap = 96
   /// `(process, address, size)` → 0. Makes page tables for the range (at most 128 MiB), so that faults there need none.
   case tablesPrepare = 97
-  /// `(process, connection)` → 0. Faults of the process that the kernel does not serve call the connection from now on, on the
-  /// faulting thread: words 0…2 are the address, the page fault's error code and the instruction. Word 0 of the reply 0: the
-  /// instruction is tried again, else, or if the call fails, the process ends.
+  /// `(process, connection, exceptions)` → 0. Page faults of the process that the kernel does not serve call the connection from now on,
+  /// on the faulting thread: words 0…3 are the address, the page fault's error code, the instruction and the exception's number, 14.
+  /// With `exceptions` = 1 so do exceptions that instructions cause, with address 0. Word 0 of the reply is a `FaultDecision`; if it is
+  /// none, or the call fails, the process ends.
   case pagingAttach = 98
-  /// `(status, decision)`. What follows such a call; not for programs.
+  /// `(status, decision, instruction)`. What follows such a call; not for programs.
   case faultReturn = 99
   /// `(token, offset, value)` → 0: `tokenWrite` of one element, in registers.
   case tokenUpdate = 100

@@ -55,4 +55,7 @@ HIDDEN void measure_signal(uint64_t notification, uint64_t count);
 HIDDEN int float_registers_survive(uint64_t seed, uint64_t until);
 // Whether all registers and flags survive a load from `address`.
 HIDDEN int registers_survive_fault(uint64_t address, uint64_t seed);
+// `value` + 1 if the thread goes on two bytes behind an instruction that is none, or behind a load from an address that is none.
+HIDDEN int passed_undefined(int value);
+HIDDEN int passed_protection(int value);
 #endif

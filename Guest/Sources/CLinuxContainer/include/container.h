@@ -16,12 +16,24 @@ struct container_host {
   void *page_structs;
   /* Text for the console and the kernel's log. */
   void (*print)(const char *text, unsigned long length);
-  /* Sleeps until an interrupt of a device or a time-out of a second, and has interrupts handled. */
-  void (*wait)(void);
+  /* Sleeps until an interrupt of a device or a time by the clock of `now`, at most a second, and has interrupts handled. */
+  void (*wait)(unsigned long until);
   /* Ends the process. */
   void (*fail)(void);
   /* Nanoseconds since some time. */
   unsigned long (*now)(void);
+  /* A stack for a kthread, below which nothing is mapped; `top` is its end. Null: there is no memory. */
+  void *(*stack)(void **top);
+  /* A stack that nobody uses any more. */
+  void (*stack_free)(void *stack);
+};
+
+/* A module in memory, with the sections that say what its exceptions mean; addresses, and sizes in bytes. */
+struct container_module {
+  unsigned long base, size;
+  unsigned long bugs, bugs_size;
+  unsigned long exceptions, exceptions_size;
+  char name[56];
 };
 
 /* A device on the platform bus. */
@@ -126,6 +138,10 @@ struct container_entries {
   long (*random)(void *data, unsigned long size);
   /* Sets a module's parameter, before its initialisation: `section` is where its `__param` lies. An error number. */
   int (*parameter)(unsigned long section, unsigned long size, const char *name, const char *value);
+  /* A module is in memory, and will be initialised next. An error number. */
+  int (*module_loaded)(const struct container_module *module);
+  /* Code that was told of has got an exception; `address` and `error` are a page fault's (14). Where it goes on; 0: it does not. */
+  unsigned long (*exception)(int vector, unsigned long address, unsigned long error, unsigned long instruction);
 };
 
 /* Of the program, not of Linux's side: its callbacks, put into `host`; and a call of a module's `init_module`. */
