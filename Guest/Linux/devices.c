@@ -164,6 +164,7 @@ static int attach(struct device *device, struct device_driver *driver)
   error = bus->probe ? bus->probe(device) : driver->probe ? driver->probe(device) : 0;
   if (!error)
     return 1;
+  managed_release(device);
   device->driver = NULL;
   if (error != -ENODEV && error != -ENXIO)
     _printk("%s: probe of %s failed with error %d\n", driver->name, dev_name(device), error);
@@ -180,6 +181,7 @@ static void detach(struct device *device)
     device->bus->remove(device);
   else if (driver->remove)
     driver->remove(device);
+  managed_release(device);
   device->driver = NULL;
 }
 
@@ -262,6 +264,14 @@ static void device_release(struct kref *reference)
     device->release(device);
 }
 
+struct device *get_device(struct device *device)
+{
+  if (device)
+    kref_get(&device->kobj.kref);
+  return device;
+}
+EXPORT_SYMBOL(get_device);
+
 void put_device(struct device *device)
 {
   if (device)
@@ -269,10 +279,16 @@ void put_device(struct device *device)
 }
 EXPORT_SYMBOL(put_device);
 
-void device_unregister(struct device *device)
+void device_del(struct device *device)
 {
   detach(device);
   node_remove(device);
+}
+EXPORT_SYMBOL(device_del);
+
+void device_unregister(struct device *device)
+{
+  device_del(device);
   put_device(device);
 }
 EXPORT_SYMBOL(device_unregister);

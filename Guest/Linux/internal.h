@@ -30,6 +30,8 @@ int tasklets_run(void);
 extern unsigned long patience_end;
 /* Whether the device asks for a reset, and so brings nothing more. */
 bool device_is_stuck(void);
+/* A driver has let go of the device. */
+void managed_release(struct device *device);
 int module_loaded(const struct container_module *module);
 unsigned long exception(int vector, unsigned long address, unsigned long error, unsigned long instruction);
 int parameter_set(unsigned long section, unsigned long size, const char *name, const char *value);

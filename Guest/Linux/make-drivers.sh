@@ -9,7 +9,7 @@ root=$(dirname "$(dirname "$here")")
 target=${1:-$root/.build/pollux}
 cache=$root/.build/linux-drivers
 drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng failover net_failover virtio_net"
-sources="memory library parameters processor tasks time work exceptions devices block network"
+sources="memory library strings bits managed parameters processor tasks time work exceptions devices block network"
 
 fail() {
   echo "make-drivers: $1" >&2
@@ -59,13 +59,14 @@ else
   } >"$cache/objects/stubs.c"
   for source in $sources stubs runtime_test; do
     file=$here/$source.c
-    module=container
+    module=container extra=-fbuiltin
     case $source in
     stubs) file=$cache/objects/stubs.c ;;
-    runtime_test) file=$here/test/$source.c module=$source ;;
+    # What it calls is to be called, not what the compiler knows of it.
+    runtime_test) file=$here/test/$source.c module=$source extra=-fno-builtin ;;
     esac
     clang --target=x86_64-linux-gnu -c "$file" -o "$cache/objects/$source.o" -nostdinc \
-      "-fmacro-prefix-map=$here/=" \
+      "-fmacro-prefix-map=$here/=" $extra \
       -I"$root/Guest/Sources/CLinuxContainer/include" \
       -I"$common/arch/x86/include" -I"$built/arch/x86/include/generated" -I"$common/include" -I"$built/include" \
       -I"$common/arch/x86/include/uapi" -I"$built/arch/x86/include/generated/uapi" -I"$common/include/uapi" \

@@ -142,6 +142,137 @@ void kfree(const void *block)
 }
 EXPORT_SYMBOL(kfree);
 
+/* The bytes that a block has in fact. */
+size_t __ksize(const void *block)
+{
+  unsigned long page = ((char *)block - pool) >> PAGE_SHIFT, end;
+
+  if (ZERO_OR_NULL_PTR(block))
+    return 0;
+  if (use[page] > PAGE_CLASS && use[page] <= PAGE_CLASS + LARGEST)
+    return 1ul << (use[page] - PAGE_CLASS);
+  for (end = page + 1; end < pages_in_all && use[end] == PAGE_REST; end++)
+    ;
+  return (end - page) << PAGE_SHIFT;
+}
+size_t ksize(const void *block) { return __ksize(block); }
+EXPORT_SYMBOL(ksize);
+
+void *krealloc(const void *block, size_t size, gfp_t flags)
+{
+  size_t old = __ksize(block);
+  void *result;
+
+  if (!size) {
+    kfree(block);
+    return ZERO_SIZE_PTR;
+  }
+  if (old >= size)
+    return (void *)block;
+  result = take(size, flags);
+  if (result && old) {
+    memcpy(result, block, old);
+    kfree(block);
+  }
+  return result;
+}
+EXPORT_SYMBOL(krealloc);
+void kfree_sensitive(const void *block)
+{
+  if (!ZERO_OR_NULL_PTR(block))
+    memzero_explicit((void *)block, __ksize(block));
+  kfree(block);
+}
+EXPORT_SYMBOL(kfree_sensitive);
+void *__kmalloc_node(size_t size, gfp_t flags, int node) { return take(size, flags); }
+EXPORT_SYMBOL(__kmalloc_node);
+void *kmalloc_node_trace(struct kmem_cache *cache, gfp_t flags, int node, size_t size) { return take(size, flags); }
+EXPORT_SYMBOL(kmalloc_node_trace);
+void *kmalloc_large_node(size_t size, gfp_t flags, int node) { return take(size, flags); }
+EXPORT_SYMBOL(kmalloc_large_node);
+void *__kmalloc_node_track_caller(size_t size, gfp_t flags, int node, unsigned long caller) { return take(size, flags); }
+EXPORT_SYMBOL(__kmalloc_node_track_caller);
+void *__kmalloc_track_caller(size_t size, gfp_t flags, unsigned long caller) { return take(size, flags); }
+EXPORT_SYMBOL(__kmalloc_track_caller);
+
+/* All memory here is contiguous. */
+void *kvmalloc_node(size_t size, gfp_t flags, int node) { return take(size, flags); }
+EXPORT_SYMBOL(kvmalloc_node);
+void kvfree(const void *block) { kfree(block); }
+EXPORT_SYMBOL(kvfree);
+void *vmalloc(unsigned long size) { return take(PAGE_ALIGN(size), GFP_KERNEL); }
+EXPORT_SYMBOL(vmalloc);
+void *vzalloc(unsigned long size) { return take(PAGE_ALIGN(size), GFP_KERNEL | __GFP_ZERO); }
+EXPORT_SYMBOL(vzalloc);
+void *vmalloc_node(unsigned long size, int node) { return vmalloc(size); }
+EXPORT_SYMBOL(vmalloc_node);
+void *vzalloc_node(unsigned long size, int node) { return vzalloc(size); }
+EXPORT_SYMBOL(vzalloc_node);
+void vfree(const void *block) { kfree(block); }
+EXPORT_SYMBOL(vfree);
+
+unsigned long __get_free_pages(gfp_t flags, unsigned int order)
+{
+  struct page *page = alloc_pages(flags & ~__GFP_HIGHMEM, order);
+
+  return page ? (unsigned long)page_address(page) : 0;
+}
+EXPORT_SYMBOL(__get_free_pages);
+unsigned long get_zeroed_page(gfp_t flags) { return __get_free_pages(flags | __GFP_ZERO, 0); }
+EXPORT_SYMBOL(get_zeroed_page);
+void free_pages(unsigned long address, unsigned int order)
+{
+  if (address)
+    __free_pages(virt_to_page((void *)address), order);
+}
+EXPORT_SYMBOL(free_pages);
+
+/* MARK: Caches of objects: sizes with a name, and an initialiser that runs whenever an object is given out. */
+struct kmem_cache {
+  unsigned int size;
+  slab_flags_t flags;
+  void (*initialise)(void *);
+};
+
+struct kmem_cache *kmem_cache_create_usercopy(
+  const char *name, unsigned int size, unsigned int align, slab_flags_t flags, unsigned int start, unsigned int length,
+  void (*initialise)(void *))
+{
+  struct kmem_cache *cache = kmalloc(sizeof(*cache), GFP_KERNEL);
+
+  if (!cache)
+    return NULL;
+  /* Blocks of a power of two lie at multiples of it. */
+  cache->size = max(size, align);
+  cache->flags = flags;
+  cache->initialise = initialise;
+  return cache;
+}
+EXPORT_SYMBOL(kmem_cache_create_usercopy);
+struct kmem_cache *kmem_cache_create(
+  const char *name, unsigned int size, unsigned int align, slab_flags_t flags, void (*initialise)(void *))
+{
+  return kmem_cache_create_usercopy(name, size, align, flags, 0, 0, initialise);
+}
+EXPORT_SYMBOL(kmem_cache_create);
+void kmem_cache_destroy(struct kmem_cache *cache) { kfree(cache); }
+EXPORT_SYMBOL(kmem_cache_destroy);
+void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t flags)
+{
+  void *object = take(cache->size, flags);
+
+  if (object && cache->initialise)
+    cache->initialise(object);
+  return object;
+}
+EXPORT_SYMBOL(kmem_cache_alloc);
+void *kmem_cache_alloc_node(struct kmem_cache *cache, gfp_t flags, int node) { return kmem_cache_alloc(cache, flags); }
+EXPORT_SYMBOL(kmem_cache_alloc_node);
+void kmem_cache_free(struct kmem_cache *cache, void *object) { kfree(object); }
+EXPORT_SYMBOL(kmem_cache_free);
+unsigned int kmem_cache_size(struct kmem_cache *cache) { return cache->size; }
+EXPORT_SYMBOL(kmem_cache_size);
+
 void *alloc_pages_exact(size_t size, gfp_t flags)
 {
   void *block = take_last_run(PAGE_ALIGN(size) >> PAGE_SHIFT);

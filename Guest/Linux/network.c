@@ -121,6 +121,54 @@ void *skb_put(struct sk_buff *skb, unsigned int length)
 }
 EXPORT_SYMBOL(skb_put);
 
+void *skb_push(struct sk_buff *skb, unsigned int length)
+{
+  if (skb_headroom(skb) < length)
+    panic("there is no room for %u bytes before a packet", length);
+  return __skb_push(skb, length);
+}
+EXPORT_SYMBOL(skb_push);
+void *skb_pull(struct sk_buff *skb, unsigned int length) { return skb_pull_inline(skb, length); }
+EXPORT_SYMBOL(skb_pull);
+
+/* The first `length` bytes stay. */
+void skb_trim(struct sk_buff *skb, unsigned int length)
+{
+  if (skb->len > length && !skb_is_nonlinear(skb))
+    __skb_set_length(skb, length);
+}
+EXPORT_SYMBOL(skb_trim);
+
+int skb_copy_bits(const struct sk_buff *skb, int offset, void *target, int length)
+{
+  struct skb_shared_info *shared = skb_shinfo(skb);
+  int index, part;
+
+  if (offset < 0 || length < 0 || offset > (int)skb->len - length || shared->frag_list)
+    return -EFAULT;
+  part = clamp_t(int, skb_headlen(skb) - offset, 0, length);
+  memcpy(target, skb->data + offset, part);
+  offset = max_t(int, offset - skb_headlen(skb), 0);
+  target += part;
+  length -= part;
+  for (index = 0; index < shared->nr_frags && length; index++) {
+    const skb_frag_t *fragment = &shared->frags[index];
+    int size = skb_frag_size(fragment);
+
+    if (offset >= size) {
+      offset -= size;
+      continue;
+    }
+    part = min(size - offset, length);
+    memcpy(target, skb_frag_address(fragment) + offset, part);
+    target += part;
+    length -= part;
+    offset = 0;
+  }
+  return 0;
+}
+EXPORT_SYMBOL(skb_copy_bits);
+
 void skb_add_rx_frag(struct sk_buff *skb, int index, struct page *page, int offset, int size, unsigned int truesize)
 {
   skb_fill_page_desc(skb, index, page, offset, size);
@@ -206,6 +254,8 @@ void consume_skb(struct sk_buff *skb)
     free_skb(skb);
 }
 EXPORT_SYMBOL(consume_skb);
+void kfree_skb_reason(struct sk_buff *skb, enum skb_drop_reason reason) { consume_skb(skb); }
+EXPORT_SYMBOL(kfree_skb_reason);
 void napi_consume_skb(struct sk_buff *skb, int budget) { consume_skb(skb); }
 EXPORT_SYMBOL(napi_consume_skb);
 void __dev_kfree_skb_any(struct sk_buff *skb, enum skb_free_reason reason) { consume_skb(skb); }

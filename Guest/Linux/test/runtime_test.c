@@ -5,16 +5,30 @@
  * sleeps, timers, wait queues and locks do what Linux's do. It says what it sees; the test reads it.
  */
 #define INCLUDE_VERMAGIC
+#include <linux/bitmap.h>
+#include <linux/bsearch.h>
 #include <linux/completion.h>
+#include <linux/ctype.h>
 #include <linux/delay.h>
+#include <linux/gcd.h>
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/lcm.h>
+#include <linux/list_sort.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/ratelimit.h>
+#include <linux/rbtree.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/semaphore.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/timer.h>
 #include <linux/vermagic.h>
 #include <linux/wait.h>
@@ -241,11 +255,296 @@ static void queues(void)
   destroy_workqueue(ordered);
 }
 
+/* MARK: The library */
+static int checks, failures;
+#define CHECK(condition) \
+  do { \
+    checks++; \
+    if (!(condition)) { \
+      failures++; \
+      printk("runtime test: not so: %s\n", #condition); \
+    } \
+  } while (0)
+
+static void texts(void)
+{
+  char buffer[40], words[] = "one,two;;three", *rest = words;
+  char *copy;
+  unsigned char bytes[4];
+
+  CHECK(strcmp("abc", "abd") < 0 && strncmp("abc", "abd", 2) == 0 && strcasecmp("ABC", "abc") == 0);
+  CHECK(strncasecmp("ABCx", "abcy", 3) == 0 && strcmp("a", "\xff") < 0);
+  CHECK(!strcmp(strchr("hello", 'l'), "llo") && !strcmp(strrchr("hello", 'l'), "lo") && !strchr("hello", 'x'));
+  CHECK(*strchr("x", 0) == 0 && !strcmp(strstr("a haystack", "st"), "stack") && !strstr("short", "longer text"));
+  CHECK(strspn("aabbc", "ab") == 4 && strcspn("aabbc", "c") == 4 && *strpbrk("xyz", "zy") == 'y');
+  CHECK(!strcmp(strsep(&rest, ",;"), "one") && !strcmp(strsep(&rest, ",;"), "two") && !*strsep(&rest, ",;"));
+  CHECK(!strcmp(strsep(&rest, ",;"), "three") && !strsep(&rest, ",;"));
+  CHECK(strlcpy(buffer, "0123456789", 5) == 10 && !strcmp(buffer, "0123") && strlcat(buffer, "45", 40) == 6);
+  CHECK(!strcmp(strncpy(buffer, "ab", 5), "ab") && !buffer[4] && strscpy(buffer, "abcdef", 4) == -E2BIG);
+  CHECK(!strcmp(strcat(strcpy(buffer, " x "), "y  "), " x y  ") && !strcmp(strim(buffer), "x y"));
+  CHECK(scnprintf(buffer, 4, "%d", 12345) == 3 && snprintf(buffer, 4, "%d", 12345) == 5 && !strcmp(buffer, "123"));
+  copy = kasprintf(GFP_KERNEL, "%s-%04x|%-5d|%+d|%c", "name", 0xab, 7, 8, 'z');
+  CHECK(!strcmp(copy, "name-00ab|7    |+8|z"));
+  kfree(copy);
+  CHECK(simple_strtoul("0x1fz", &rest, 0) == 0x1f && *rest == 'z' && simple_strtol("-017", NULL, 0) == -15);
+  CHECK(memparse("3M!", &rest) == 3 << 20 && *rest == '!');
+  CHECK(!hex2bin(bytes, "01aBfF00", 4) && bytes[1] == 0xab && bytes[2] == 0xff && hex2bin(bytes, "0g", 1) == -EINVAL);
+  CHECK(isspace('\t') && !isspace('x') && isxdigit('f') && toupper('q') == 'Q' && ispunct('~') && iscntrl(127));
+  CHECK(!memcmp("abc", "abd", 2) && memcmp("abd", "abc", 3) > 0 && memchr_inv("aab", 'a', 3) && !memchr_inv("aaa", 'a', 3));
+  CHECK(sysfs_streq("on\n", "on") && !sysfs_streq("on", "off"));
+}
+
+static void bits(void)
+{
+  static unsigned long set[5], other[5];
+  unsigned int bit, found = 0, index;
+
+  for (bit = 3; bit < 300; bit += 7)
+    __set_bit(bit, set);
+  for_each_set_bit (bit, set, 300)
+    found += bit % 7 == 3;
+  CHECK(found == 43 && bitmap_weight(set, 300) == 43 && find_last_bit(set, 300) == 297 && find_last_bit(set, 297) == 290);
+  CHECK(find_next_zero_bit(set, 300, 3) == 4 && find_first_zero_bit(set, 300) == 0 && find_next_bit(set, 300, 298) == 300);
+  bitmap_set(other, 60, 100);
+  CHECK(bitmap_weight(other, 300) == 100 && bitmap_intersects(set, other, 300) && !bitmap_subset(set, other, 300));
+  CHECK(bitmap_find_next_zero_area(other, 300, 50, 20, 7) == 160 && bitmap_find_next_zero_area(other, 300, 0, 141, 0) > 300);
+  CHECK(bitmap_and(set, set, other, 300) && bitmap_subset(set, other, 300) && bitmap_weight(set, 300) == 14);
+  bitmap_clear(other, 61, 98);
+  CHECK(bitmap_weight(other, 300) == 2);
+  for (index = 0; index < 33; index++)
+    CHECK(hweight64((1ull << index) - 1) == index);
+  CHECK(gcd(84, 36) == 12 && lcm(4, 6) == 12 && int_sqrt(99) == 9 && int_sqrt(1ul << 40) == 1 << 20);
+}
+
+struct tree_entry {
+  struct rb_node node;
+  unsigned int key;
+  bool is_in;
+};
+
+/* Black nodes on each path; -1: it is no red-black tree. */
+static int black_height(struct rb_node *node, struct rb_node *parent)
+{
+  int left, right;
+  bool red;
+
+  if (!node)
+    return 0;
+  red = !(node->__rb_parent_color & 1);
+  if ((struct rb_node *)(node->__rb_parent_color & ~3ul) != parent || (red && parent && !(parent->__rb_parent_color & 1)))
+    return -1;
+  left = black_height(node->rb_left, node);
+  right = black_height(node->rb_right, node);
+  return left < 0 || left != right ? -1 : left + !red;
+}
+
+static void trees(void)
+{
+  static struct tree_entry entries[200];
+  struct rb_root root = RB_ROOT;
+  struct rb_node *node;
+  unsigned int dice = 1, round, count = 0, walked, last, in = 0;
+
+  for (round = 0; round < ARRAY_SIZE(entries); round++)
+    entries[round].key = round;
+  for (round = 0; round < 4000; round++) {
+    struct tree_entry *entry;
+
+    dice = dice * 1664525 + 1013904223;
+    entry = &entries[(dice >> 16) % ARRAY_SIZE(entries)];
+    if (entry->is_in) {
+      rb_erase(&entry->node, &root);
+      in--;
+    } else {
+      struct rb_node **link = &root.rb_node, *parent = NULL;
+
+      while (*link) {
+        parent = *link;
+        link = entry->key < rb_entry(parent, struct tree_entry, node)->key ? &parent->rb_left : &parent->rb_right;
+      }
+      rb_link_node(&entry->node, parent, link);
+      rb_insert_color(&entry->node, &root);
+      in++;
+    }
+    entry->is_in = !entry->is_in;
+    walked = last = 0;
+    for (node = rb_first(&root); node; node = rb_next(node)) {
+      count += walked && rb_entry(node, struct tree_entry, node)->key <= last;
+      last = rb_entry(node, struct tree_entry, node)->key;
+      walked++;
+    }
+    count += walked != in || black_height(root.rb_node, NULL) < 0;
+  }
+  CHECK(count == 0);
+  walked = 0;
+  for (node = rb_last(&root); node; node = rb_prev(node))
+    walked++;
+  CHECK(walked == in);
+  walked = 0;
+  for (node = rb_first_postorder(&root); node; node = rb_next_postorder(node))
+    walked++;
+  CHECK(walked == in);
+}
+
+struct list_entry {
+  struct list_head entry;
+  int key, order;
+};
+static int by_number(const void *one, const void *other) { return *(const int *)one - *(const int *)other; }
+static int by_key(void *context, const struct list_head *one, const struct list_head *other)
+{
+  return list_entry(one, struct list_entry, entry)->key - list_entry(other, struct list_entry, entry)->key;
+}
+
+static void orders(void)
+{
+  static int numbers[101];
+  static struct list_entry entries[101];
+  LIST_HEAD(list);
+  struct list_entry *entry, *previous = NULL;
+  int index, wrong = 0, count = 0, key = 3 * 7;
+
+  for (index = 0; index < 101; index++) {
+    numbers[index] = index * 37 % 101 * 3;
+    entries[index].key = index * 37 % 10;
+    entries[index].order = index;
+    list_add_tail(&entries[index].entry, &list);
+  }
+  sort(numbers, 101, sizeof(int), by_number, NULL);
+  for (index = 0; index < 101; index++)
+    wrong += numbers[index] != index * 3;
+  CHECK(wrong == 0 && bsearch(&key, numbers, 101, sizeof(int), by_number) == numbers + 7);
+  key++;
+  CHECK(!bsearch(&key, numbers, 101, sizeof(int), by_number));
+  list_sort(NULL, &list, by_key);
+  list_for_each_entry (entry, &list, entry) {
+    if (previous && (previous->key > entry->key || (previous->key == entry->key && previous->order > entry->order)))
+      wrong++;
+    previous = entry;
+    count++;
+  }
+  CHECK(wrong == 0 && count == 101);
+}
+
+static void initialise_object(void *object) { *(int *)object = 99; }
+static int freed;
+struct freed_later {
+  struct rcu_head head;
+};
+static void free_later(struct rcu_head *head)
+{
+  freed++;
+  kfree(head);
+}
+
+static void memories(void)
+{
+  struct kmem_cache *cache = kmem_cache_create("test", 24, 64, 0, initialise_object);
+  int *object = kmem_cache_alloc(cache, GFP_KERNEL);
+  char *block = kmalloc(10, GFP_KERNEL);
+  void *large = kvmalloc(20000, GFP_KERNEL | __GFP_ZERO);
+  unsigned long page = get_zeroed_page(GFP_KERNEL);
+  struct freed_later *later = kmalloc(sizeof(*later), GFP_KERNEL);
+  rwlock_t lock = __RW_LOCK_UNLOCKED(lock);
+
+  CHECK(*object == 99 && (unsigned long)object % 64 == 0);
+  kmem_cache_free(cache, object);
+  kmem_cache_destroy(cache);
+  strcpy(block, "kept");
+  CHECK(ksize(block) >= 10);
+  block = krealloc(block, 5000, GFP_KERNEL);
+  CHECK(!strcmp(block, "kept") && ksize(block) >= 5000);
+  kfree_sensitive(block);
+  CHECK(!memchr_inv(large, 0, 20000) && page % PAGE_SIZE == 0 && !memchr_inv((void *)page, 0, PAGE_SIZE));
+  kvfree(large);
+  free_page(page);
+  call_rcu(&later->head, free_later);
+  CHECK(freed == 0);
+  rcu_barrier();
+  CHECK(freed == 1);
+  read_lock(&lock);
+  read_lock_bh(&lock);
+  read_unlock_bh(&lock);
+  read_unlock(&lock);
+  write_lock(&lock);
+  write_unlock(&lock);
+}
+
+static int told[3], told_count;
+static int first_told(struct notifier_block *block, unsigned long event, void *data)
+{
+  told[told_count++] = 1;
+  return event == 2 ? NOTIFY_STOP : NOTIFY_OK;
+}
+static int second_told(struct notifier_block *block, unsigned long event, void *data)
+{
+  told[told_count++] = 2;
+  return NOTIFY_OK;
+}
+
+static void packets(void)
+{
+  struct sk_buff *skb = alloc_skb(200, GFP_KERNEL);
+  struct page *page = alloc_page(GFP_KERNEL);
+  char copy[40];
+  int index;
+
+  skb_reserve(skb, 50);
+  for (index = 0; index < 30; index++)
+    *(char *)skb_put(skb, 1) = index;
+  *(char *)skb_push(skb, 1) = 77;
+  CHECK(skb->len == 31 && skb->data[0] == 77 && skb->data[30] == 29);
+  skb_pull(skb, 6);
+  CHECK(skb->len == 25 && skb->data[0] == 5);
+  skb_trim(skb, 10);
+  CHECK(skb->len == 10);
+  for (index = 0; index < 100; index++)
+    ((char *)page_address(page))[index] = 100 + index;
+  skb_add_rx_frag(skb, 0, page, 20, 30, PAGE_SIZE);
+  CHECK(skb->len == 40 && !skb_copy_bits(skb, 5, copy, 35) && copy[0] == 10 && copy[4] == 14 && copy[5] == 120 && (u8)copy[34] == 149);
+  CHECK(!skb_copy_bits(skb, 15, copy, 3) && copy[0] == 125 && skb_copy_bits(skb, 30, copy, 11) == -EFAULT);
+  kfree_skb(skb);
+}
+
+static void chains(void)
+{
+  static BLOCKING_NOTIFIER_HEAD(chain);
+  static struct notifier_block one = {.notifier_call = second_told}, other = {.notifier_call = first_told, .priority = 9};
+  static DEFINE_RATELIMIT_STATE(limit, HZ / 20, 3);
+  int index, passed = 0;
+
+  blocking_notifier_chain_register(&chain, &one);
+  CHECK(!blocking_notifier_chain_register(&chain, &other) && blocking_notifier_chain_register(&chain, &one) == -EEXIST);
+  blocking_notifier_call_chain(&chain, 1, NULL);
+  CHECK(told_count == 2 && told[0] == 1 && told[1] == 2);
+  told_count = 0;
+  blocking_notifier_call_chain(&chain, 2, NULL);
+  CHECK(told_count == 1 && !blocking_notifier_chain_unregister(&chain, &other));
+  for (index = 0; index < 10; index++)
+    passed += __ratelimit(&limit);
+  CHECK(passed == 3);
+  msleep(70);
+  CHECK(__ratelimit(&limit) == 1);
+}
+
+static void library(void)
+{
+  packets();
+  chains();
+  texts();
+  bits();
+  trees();
+  orders();
+  memories();
+  printk("runtime test: library: %d checks, %d failed\n", checks, failures);
+}
+
 static int everything(void *unused)
 {
   tasks();
   timers();
   queues();
+  library();
   printk("runtime test: all done\n");
   return 0;
 }
