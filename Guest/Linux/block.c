@@ -32,6 +32,8 @@ static struct {
   struct entry *free, **entries;
   unsigned int entry_count;
   unsigned int in_flight, frozen, quiesced;
+  /* The queue is a twin's: nobody in here may put anything into it. */
+  bool is_handed_over;
   /* Completions that the program has not taken. */
   struct entry *done_first, **done_last;
 } block = {.done_last = &block.done_first};
@@ -140,11 +142,15 @@ int device_add_disk(struct device *parent, struct gendisk *disk, const struct at
   disk->part0->bd_device.parent = parent;
   dev_set_name(&disk->part0->bd_device, "%s", disk->disk_name);
   disk_is_added = true;
-  return 0;
+  return attributes_add(&disk->part0->bd_device, "block", groups);
 }
 EXPORT_SYMBOL(device_add_disk);
 
-void del_gendisk(struct gendisk *disk) { disk_is_added = false; }
+void del_gendisk(struct gendisk *disk)
+{
+  attributes_forget(&disk->part0->bd_device);
+  disk_is_added = false;
+}
 EXPORT_SYMBOL(del_gendisk);
 
 void put_disk(struct gendisk *disk)
@@ -269,8 +275,11 @@ static blk_status_t give(struct entry *entry, bool last)
 
 struct request *blk_mq_alloc_request(struct request_queue *queue, blk_opf_t operation, blk_mq_req_flags_t flags)
 {
-  struct entry *entry = take(operation);
+  struct entry *entry;
 
+  if (block.is_handed_over)
+    return ERR_PTR(-EBUSY);
+  entry = take(operation);
   return entry ? &entry->request : ERR_PTR(-EWOULDBLOCK);
 }
 EXPORT_SYMBOL(blk_mq_alloc_request);
@@ -421,6 +430,7 @@ void blk_mq_unfreeze_queue(struct request_queue *queue) { block.frozen--; }
 EXPORT_SYMBOL(blk_mq_unfreeze_queue);
 
 /* MARK: The program's entries */
+void disk_hand_over(int handed_over) { block.is_handed_over = handed_over; }
 struct device *disk_device(void) { return block.disk && disk_is_added ? block.disk->part0->bd_device.parent : NULL; }
 
 void disk_limits(struct container_queue *queue)

@@ -162,8 +162,10 @@ static int attach(struct device *device, struct device_driver *driver)
     return 0;
   device->driver = driver;
   error = bus->probe ? bus->probe(device) : driver->probe ? driver->probe(device) : 0;
-  if (!error)
+  if (!error) {
+    attributes_add(device, NULL, driver->dev_groups);
     return 1;
+  }
   managed_release(device);
   device->driver = NULL;
   if (error != -ENODEV && error != -ENXIO)
@@ -177,6 +179,7 @@ static void detach(struct device *device)
 
   if (!driver)
     return;
+  attributes_remove(device, driver->dev_groups);
   if (device->bus->remove)
     device->bus->remove(device);
   else if (driver->remove)
@@ -247,6 +250,9 @@ int device_add(struct device *device)
 
   if (error)
     return error;
+  if (device->bus)
+    attributes_add(device, NULL, device->bus->dev_groups);
+  attributes_add(device, NULL, device->groups);
   list_for_each_entry (node, &nodes, entry)
     if (node->kind == A_DRIVER && attach(device, node->object))
       break;
@@ -282,6 +288,7 @@ EXPORT_SYMBOL(put_device);
 void device_del(struct device *device)
 {
   detach(device);
+  attributes_forget(device);
   node_remove(device);
 }
 EXPORT_SYMBOL(device_del);
@@ -575,5 +582,7 @@ const struct container_entries container_entries = {
   .parameter = parameter_set,
   .module_loaded = module_loaded,
   .exception = exception,
+  .attribute = attribute_call,
+  .hand_over = disk_hand_over,
 };
 EXPORT_SYMBOL(container_entries);

@@ -30,6 +30,11 @@ int tasklets_run(void);
 extern unsigned long patience_end;
 /* Whether the device asks for a reset, and so brings nothing more. */
 bool device_is_stuck(void);
+/* Shows what `groups` has of the device; `kind`: instead of its bus. */
+int attributes_add(struct device *device, const char *kind, const struct attribute_group **groups);
+void attributes_remove(struct device *device, const struct attribute_group **groups);
+void attributes_forget(struct device *device);
+long attribute_call(enum container_attribute operation, unsigned long index, const char *path, char *text, unsigned long size);
 /* A driver has let go of the device. */
 void managed_release(struct device *device);
 int module_loaded(const struct container_module *module);
@@ -42,6 +47,7 @@ enum container_submission disk_submit(
 void disk_commit(void);
 int disk_completion(unsigned long *token, enum container_status *status);
 struct device *disk_device(void);
+void disk_hand_over(int handed_over);
 void disk_forget(void);
 void disk_limits(struct container_queue *queue);
 int net_run(void);

@@ -9,7 +9,7 @@ root=$(dirname "$(dirname "$here")")
 target=${1:-$root/.build/pollux}
 cache=$root/.build/linux-drivers
 drivers="virtio virtio_ring virtio_mmio virtio_blk virtio-rng failover net_failover virtio_net"
-sources="memory library strings bits managed parameters processor tasks time work exceptions devices block network"
+sources="memory library strings bits managed attributes parameters processor tasks time work exceptions devices block network"
 
 fail() {
   echo "make-drivers: $1" >&2

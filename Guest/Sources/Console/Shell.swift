@@ -109,6 +109,8 @@ struct Shell {
       try Services.suspend(argument)
     } else if command.equals("resume") {
       try Services.suspend(argument, resume: true)
+    } else if command.equals("attributes") {
+      try attributes(argument, rest)
     } else if command.equals("halt") {
       Console.write("The system is going down.\n")
       files.settle()
@@ -136,11 +138,77 @@ struct Shell {
       restart SERVICE   starts a service again that has ended
       suspend SERVICE   makes the device of a driver quiet; requests wait
       resume SERVICE    brings it back
+      attributes SERVICE [PATH [VALUE]]
+                        what Linux's sysfs would show of a driver's devices; sets one
       echo TEXT
       halt, reboot
 
       """)
     Console.write(FileCommands.help)
+  }
+
+  /// Lists a driver's attributes with their values, or reads or writes one.
+  private func attributes(_ service: Bytes, _ rest: Bytes) throws(SystemError) {
+    guard !service.isEmpty else { throw .badArgument }
+    let attributes = try DeviceAttributes(of: service)
+    defer { attributes.close() }
+    var words = Parts(of: rest, separator: 0x20)
+    _ = words.next()
+    if let path = words.next() {
+      if let value = words.next() {
+        report(path, try attributes.write(path, Self.rest(of: rest, from: value)))
+      } else {
+        try show(attributes, path, named: false)
+      }
+      return
+    }
+    var index = 0
+    while let found = try attributes.path(at: index) {
+      // The next call takes the place of this one's answer.
+      var path: [UInt8] = []
+      for place in 0..<found.count { path.append(found.byte(place) ?? 0) }
+      let failure = path.withUnsafeBytes { bytes -> SystemError? in
+        guard let base = bytes.baseAddress else { return nil }
+        do throws(SystemError) {
+          try show(attributes, Bytes(unsafeBase: base, count: bytes.count), named: true)
+          return nil
+        } catch { return error }
+      }
+      if let failure { throw failure }
+      index += 1
+    }
+  }
+
+  private func show(_ attributes: DeviceAttributes, _ path: Bytes, named: Bool) throws(SystemError) {
+    let answer = try attributes.read(path)
+    guard let value = answer.value else { return report(path, answer.error) }
+    var line = Text()
+    if named {
+      line.add(path)
+      line.add("  ")
+    }
+    line.add(value)
+    if value.byte(value.count - 1) != 0x0a { line.add("\n") }
+    line.print()
+  }
+
+  /// Says what an error number of Linux means; nothing for 0.
+  private func report(_ path: Bytes, _ error: Int64) {
+    guard error != 0 else { return }
+    var line = Text("attributes: ")
+    line.add(path)
+    switch error {
+    case -2: line.add(": there is no such attribute\n")
+    case -13: line.add(": not to be read or written so\n")
+    case -16: line.add(": the driver would need the device's queue, which is its twin's\n")
+    case -22: line.add(": this is no value for it\n")
+    case AttributeCall.timedOut: line.add(": the driver does not answer\n")
+    default:
+      line.add(": error ")
+      line.add(Int(error))
+      line.add("\n")
+    }
+    line.print()
   }
 
   /// Starts a program and waits until it has ended.

@@ -21,6 +21,8 @@ final class Linux {
   private static let roundsAtOnce = 1000
 
   private(set) var interrupts: UInt64 = 0
+  /// What clients want to know of the devices; nil until `publishAttributes`.
+  private var attributes: LinuxAttributes?
   /// Linux's direct map: what drivers allocate lies here.
   let memory: MemoryObject
   let physical: UInt64
@@ -87,9 +89,17 @@ final class Linux {
       rounds += 1
       // Due in between.
     } while next <= linuxNow() && rounds < Self.roundsAtOnce
+    attributes?.work()
     guard next != UInt.max else { return }
     let wait = UInt64((next - min(next, linuxNow())) / 1000 + 1)
     alarm?.set(Clock.now + Clock.ticks(microseconds: wait))
+  }
+
+  /// From now on clients may read and write what sysfs would show of the devices.
+  func publishAttributes() {
+    do throws(SystemError) { attributes = try LinuxAttributes(entries, events: events) } catch {
+      LinuxContainerProgram.complain("nobody will see the devices' attributes")
+    }
   }
 
   /// Wakes the loop as an interrupt does; the drivers' handlers find no reason for it. Most drivers never put anything off.
@@ -131,6 +141,9 @@ final class Linux {
     runWork()
     return result == 0
   }
+
+  /// Whether the queues are a twin's: then the driver refuses what it would need them for.
+  func handOver(_ isHandedOver: Bool) { entries.pointee.hand_over(isHandedOver ? 1 : 0) }
 
   // MARK: The disk
 

@@ -62,6 +62,7 @@ import Pollux
     }
     let isSolo = start.text("mode")?.equals("solo") ?? false
     if isSolo { try probe() }
+    linux.publishAttributes()
     do throws(SystemError) {
       if isEntropy {
         // The class has no twin, and init starts it in no other mode.

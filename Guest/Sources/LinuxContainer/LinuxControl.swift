@@ -78,6 +78,7 @@ final class LinuxControl<Device: LinuxDevice>: ControlPlane {
     }
     state.isLost = false
     state.generation += 1
+    linux.handOver(true)
     return true
   }
 
@@ -119,6 +120,7 @@ final class LinuxControl<Device: LinuxDevice>: ControlPlane {
 
   private func stopDevice() {
     isDown = true
+    linux.handOver(false)
     if !linux.suspend() { LinuxContainerProgram.complain("the driver does not let go of the device") }
   }
 

@@ -83,6 +83,7 @@ enum container_operation {
   CONTAINER_DISCARD,
   CONTAINER_WRITE_ZEROES
 };
+enum container_attribute { CONTAINER_ATTRIBUTE_NAME, CONTAINER_ATTRIBUTE_READ, CONTAINER_ATTRIBUTE_WRITE };
 enum container_submission { CONTAINER_ACCEPTED, CONTAINER_FULL, CONTAINER_REFUSED };
 enum container_status { CONTAINER_SUCCESS, CONTAINER_ERROR, CONTAINER_UNSUPPORTED };
 
@@ -142,6 +143,11 @@ struct container_entries {
   int (*module_loaded)(const struct container_module *module);
   /* Code that was told of has got an exception; `address` and `error` are a page fault's (14). Where it goes on; 0: it does not. */
   unsigned long (*exception)(int vector, unsigned long address, unsigned long error, unsigned long instruction);
+  /* Whether a disk's queue is a twin's, so that its driver must not put requests of its own into it. */
+  void (*hand_over)(int handed_over);
+  /* Attributes as sysfs would show them: the path of the one of number `index`, or the value of that at `path`, into `text`, or a new value
+     from there; the length, or a negative error number. */
+  long (*attribute)(enum container_attribute operation, unsigned long index, const char *path, char *text, unsigned long size);
 };
 
 /* Of the program, not of Linux's side: its callbacks, put into `host`; and a call of a module's `init_module`. */

@@ -1,0 +1,76 @@
+// What Linux's sysfs would show of a driver's devices, in the guest's shell.
+
+import Configuration
+import Foundation
+import Testing
+
+@Suite(
+  .enabled(
+    if: LinuxDrivers.arePresent && Host.castor.isAvailable, "needs KVM, and Linux's modules by make drivers"))
+struct LinuxAttributeTests {
+  /// A machine with a disk and an interface, whose drivers have this mode.
+  private func start(_ mode: String) throws -> (guest: GuestMachine, scratch: ScratchFolder) {
+    let scratch = try ScratchFolder()
+    var description = GuestDescription()
+    description.disk = try scratch.file("disk.img", bytes: 8 << 20)
+    description.services = [
+      "name=console,program=console", "name=block,program=linux-container,mode=\(mode),device=disk0",
+    ]
+    let guest = try description.start(on: .castor)
+    #expect(guest.waitFor("[vda]"), "\(guest.console)")
+    return (guest, scratch)
+  }
+
+  /// What the shell writes after a command until its next prompt.
+  private func answer(_ guest: GuestMachine, _ command: String) throws -> [String] {
+    let before = guest.console.count
+    guest.type("\(command)\r")
+    var lines: [String] = []
+    for _ in 0..<400 {
+      let text = String(guest.console.dropFirst(before)).replacingOccurrences(of: "\r", with: "")
+      lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+      if lines.count > 1, lines.last == "pollux> " { break }
+      Thread.sleep(forTimeInterval: 0.02)
+    }
+    return lines.dropFirst().dropLast()
+  }
+
+  @Test(arguments: ["solo", "twin"]) func aDriversAttributesAreListedReadAndSet(mode: String) throws {
+    let (guest, _) = try start(mode)
+    let all = try answer(guest, "attributes block")
+    #expect(all.contains("virtio/virtio0/device  0x0002"), "\(guest.console)")
+    #expect(all.contains("virtio/virtio0/status  0x0000000f"), "\(guest.console)")
+    #expect(all.contains("block/vda/cache_type  write back"), "\(guest.console)")
+    // The driver asks its device for it, which in the other mode only the twin may.
+    let serial = all.first { $0.contains("block/vda/serial") }
+    #expect(
+      serial
+        == (mode == "solo"
+          ? "block/vda/serial  castor-disk0"
+          : "attributes: block/vda/serial: the driver would need the device's queue, which is its twin's"),
+      "\(guest.console)")
+    #expect(try answer(guest, "attributes block block/vda/cache_type write through") == [])
+    #expect(try answer(guest, "attributes block block/vda/cache_type") == ["write through"])
+    for (command, complaint) in [
+      ("block/vda/cache_type other", "block/vda/cache_type: this is no value for it"),
+      ("virtio/virtio0/device 7", "virtio/virtio0/device: not to be read or written so"),
+      ("block/vda/nothing", "block/vda/nothing: there is no such attribute"),
+    ] {
+      #expect(try answer(guest, "attributes block \(command)") == ["attributes: \(complaint)"])
+    }
+    #expect(try answer(guest, "attributes console") == ["attributes: not found"])
+    guest.type("halt\r")
+    #expect(guest.finish(seconds: 30).exitCode == 0)
+  }
+
+  @Test func aSuspendedDriverDoesNotKeepTheShell() throws {
+    let (guest, _) = try start("twin")
+    _ = try answer(guest, "suspend block")
+    let lines = try answer(guest, "attributes block block/vda/cache_type")
+    #expect(lines == ["attributes: block/vda/cache_type: the driver does not answer"], "\(guest.console)")
+    _ = try answer(guest, "resume block")
+    #expect(try answer(guest, "attributes block block/vda/cache_type") == ["write back"], "\(guest.console)")
+    guest.type("halt\r")
+    #expect(guest.finish(seconds: 30).exitCode == 0)
+  }
+}
