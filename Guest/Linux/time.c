@@ -297,9 +297,12 @@ int timers_run(void)
   HLIST_HEAD(precise_due);
   struct hlist_node *next, *link;
   struct timer_list *timer;
-  u64 now = container_host->now();
+  u64 now;
   int found = 0;
 
+  if (hlist_empty(&all_timers) && hlist_empty(&all_precise))
+    return 0;
+  now = container_host->now();
   hlist_for_each_entry_safe (timer, next, &all_timers, entry)
     if (time_before_eq(timer->expires, jiffies)) {
       __hlist_del(&timer->entry);

@@ -41,6 +41,9 @@ public final class BlockDevice {
   /// Data memory of `regionSize` bytes; requests name it by offset.
   public var region: UnsafeMutableRawPointer { dataMapping.base }
 
+  /// In pauses of the processor, some 100 cycles each.
+  private static let longestRest = 16
+
   private static func call(_ endpoint: Endpoint, _ message: inout Message) throws(BlockClientError) {
     do throws(SystemError) { try endpoint.call(&message) } catch { throw .kernel(error) }
     if message[0] != 0 { throw .refused(BlockReply(rawValue: message[0]) ?? .badCall) }
@@ -193,13 +196,17 @@ public final class BlockDevice {
     }
     if pollTicks > 0 {
       let deadline = Clock.now + max(pollNow, pollTicks / 16)
+      // The longer it takes, the longer the rests between two looks, up to a small part of what a disk takes: fewer instructions, and more of
+      // the core for the thread beside this one.
+      var rest = 1
       repeat {
-        for _ in 0..<64 {
+        for _ in 0..<32 {
           if rings.mayHaveResults {
             pollNow = pollTicks
             return
           }
-          Clock.pause()
+          for _ in 0..<rest { Clock.pause() }
+          if rest < Self.longestRest { rest *= 2 }
         }
       } while Clock.now < deadline
       // In vain: perhaps the host needs this processor to make progress.

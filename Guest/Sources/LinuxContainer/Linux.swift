@@ -88,7 +88,7 @@ final class Linux {
       next = entries.pointee.next_work()
       rounds += 1
       // Due in between.
-    } while next <= linuxNow() && rounds < Self.roundsAtOnce
+    } while next != UInt.max && next <= linuxNow() && rounds < Self.roundsAtOnce
     attributes?.work()
     guard next != UInt.max else { return }
     let wait = UInt64((next - min(next, linuxNow())) / 1000 + 1)
