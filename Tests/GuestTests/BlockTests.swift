@@ -48,7 +48,7 @@ private func benchmark(_ host: Host, _ mode: String, _ arguments: String, disk: 
     let folder = try ScratchFolder()
     let run = try benchmark(host, mode, "selftest=on", disk: folder.file("disk.img", bytes: 1 << 20))
     #expect(run.exitCode == 0)
-    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 10, "\(run.console)")
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 11, "\(run.console)")
   }
 
   @Test(arguments: Host.available)

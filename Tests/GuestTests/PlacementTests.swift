@@ -88,7 +88,7 @@ struct PlacementCase: Sendable, CustomTestStringConvertible {
     ])
     description.disk = try folder.file("disk.img", bytes: 4 << 20)
     let run = try description.start(on: place.host).finish(seconds: 120)
-    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 10, "\(run.console)")
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 11, "\(run.console)")
     #expect(!run.console.contains("isolation class"), "\(run.console)")
     #expect(run.exitCode == 0)
   }

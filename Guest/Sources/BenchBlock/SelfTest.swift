@@ -79,8 +79,29 @@ struct SelfTest {
       }
     }
     check("eight requests at once", tags == 0xff, &failures)
+    check("refused sessions leave nothing behind", try refusedSessions(), &failures)
     check("two sessions, each is told of its end", try twoSessions(), &failures)
     return failures == 0
+  }
+
+  /// As many sessions as there can be, and then more than would fit into the table of handles if each left some.
+  private func refusedSessions() throws(BlockClientError) -> Bool {
+    var devices: [BlockDevice] = []
+    defer { for device in devices { device.close() } }
+    func isRefused() throws(BlockClientError) -> Bool {
+      do throws(BlockClientError) {
+        devices.append(try BlockDevice(endpoint, entries: 2, regionSize: 4096, watchesDevice: false))
+        return false
+      } catch {
+        // Too many of them, or of what the driver has to hold for each.
+        guard case .refused = error else { throw error }
+        return true
+      }
+    }
+    while try !isRefused() { if devices.count > 200 { return false } }
+    for _ in 0..<300 { guard try isRefused() else { return false } }
+    guard let device = devices.last else { return false }
+    return try device.perform(.read, sector: 0, length: 512) == .success
   }
 
   /// Both have one request in flight that only the driver waits for; the end of one leaves the other to wait for its own.

@@ -74,11 +74,24 @@ public final class BlockDevice {
     let ringMapping: Mapping
     let dataMemory: MemoryObject
     let dataMapping: Mapping
+    // A session that does not come about leaves nothing behind, neither here nor in the driver.
+    var attached: UInt64?
+    var made: [MemoryObject] = []
+    var mapped: [Mapping] = []
+    defer {
+      if let attached { Self.detach(endpoint, attached) }
+      for mapping in mapped { mapping.unmap() }
+      for memory in made { memory.handle.close() }
+    }
     do throws(SystemError) {
       ringMemory = try MemoryObject.create(UInt64(layout.byteCount))
+      made.append(ringMemory)
       ringMapping = try ringMemory.map([.read, .write])
+      mapped.append(ringMapping)
       dataMemory = try MemoryObject.create(regionSize)
+      made.append(dataMemory)
       dataMapping = try dataMemory.map([.read, .write])
+      mapped.append(dataMapping)
     } catch { throw .kernel(error) }
     let memory = RingMemory(unsafeBase: ringMapping.base, byteCount: ringMapping.size, physical: 0)
     guard let rings = BlockClientRings(memory: memory, layout: layout) else { throw .refused(.badMemory) }
@@ -86,6 +99,7 @@ public final class BlockDevice {
     message.pass(ringMemory.handle, [.read, .write])
     try Self.call(endpoint, &message)
     let session = message[1]
+    attached = session
     message = Message(BlockCall.region.rawValue, session)
     message.pass(dataMemory.handle, [.read, .write, .physical])
     try Self.call(endpoint, &message)
@@ -101,6 +115,7 @@ public final class BlockDevice {
       if watchesDevice {
         try Self.call(endpoint, &message)
         shown = Self.watch(message, &ends)
+        if let shown { mapped.append(shown) }
       }
     } catch {
       // A driver that does not show its device: completions come by the completion ring alone.
@@ -111,6 +126,9 @@ public final class BlockDevice {
       if case .kernel = error { throw error }
     }
     door = message.received.map { Connection($0) }
+    attached = nil
+    made = []
+    mapped = []
     shownMapping = shown
     self.endpoint = endpoint
     self.rings = ends
@@ -233,10 +251,14 @@ public final class BlockDevice {
     }
   }
 
+  private static func detach(_ endpoint: Endpoint, _ session: UInt64) {
+    var message = Message(BlockCall.detach.rawValue, session)
+    do throws(BlockClientError) { try call(endpoint, &message) } catch {}
+  }
+
   /// Ends the session and gives the memory back.
   public func close() {
-    var message = Message(BlockCall.detach.rawValue, identifier)
-    do throws(BlockClientError) { try Self.call(endpoint, &message) } catch {}
+    Self.detach(endpoint, identifier)
     door?.handle.close()
     shownMapping?.unmap()
     ringMapping.unmap()
