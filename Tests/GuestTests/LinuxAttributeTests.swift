@@ -17,22 +17,27 @@ struct LinuxAttributeTests {
       "name=console,program=console", "name=block,program=linux-container,mode=\(mode),device=disk0",
     ]
     let guest = try description.start(on: .castor)
-    #expect(guest.waitFor("[vda]"), "\(guest.console)")
+    #expect(guest.waitFor("[vda]") && guest.waitFor("pollux> "), "\(guest.console)")
     return (guest, scratch)
   }
 
-  /// What the shell writes after a command until its next prompt.
+  /// What the shell writes after a command until its next prompt, without what the driver says meanwhile.
   private func answer(_ guest: GuestMachine, _ command: String) throws -> [String] {
     let before = guest.console.count
     guest.type("\(command)\r")
-    var lines: [String] = []
-    for _ in 0..<400 {
+    for _ in 0..<1500 {
       let text = String(guest.console.dropFirst(before)).replacingOccurrences(of: "\r", with: "")
-      lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-      if lines.count > 1, lines.last == "pollux> " { break }
+      let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+      if let echo = lines.firstIndex(where: { $0.hasSuffix(command) }),
+        // The driver may go on in the prompt's line.
+        let prompt = lines[(echo + 1)...].firstIndex(where: { $0.hasPrefix("pollux> ") })
+      {
+        return lines[(echo + 1)..<prompt].filter { !$0.contains("linux: ") }
+      }
       Thread.sleep(forTimeInterval: 0.02)
     }
-    return lines.dropFirst().dropLast()
+    Issue.record("no answer to \(command): \(guest.console)")
+    return []
   }
 
   @Test(arguments: ["solo", "twin"]) func aDriversAttributesAreListedReadAndSet(mode: String) throws {
@@ -66,6 +71,8 @@ struct LinuxAttributeTests {
   @Test func aSuspendedDriverDoesNotKeepTheShell() throws {
     let (guest, _) = try start("twin")
     _ = try answer(guest, "suspend block")
+    var tries = 0
+    while try !answer(guest, "services").contains(where: { $0.contains("suspended") }), tries < 100 { tries += 1 }
     let lines = try answer(guest, "attributes block block/vda/cache_type")
     #expect(lines == ["attributes: block/vda/cache_type: the driver does not answer"], "\(guest.console)")
     _ = try answer(guest, "resume block")

@@ -22,21 +22,29 @@ public struct DeviceAttributes {
   private let memory: MemoryObject
   private let mapping: Mapping
 
-  /// Those of the service's driver, or of its container where it has a twin.
+  /// Those of the service's driver, or of its container where it has a twin. A driver that has just been started is waited for a moment;
+  /// `notFound`: it has none.
   public init(of service: Bytes) throws(SystemError) {
-    do throws(SystemError) { connection = try Connection.open(service) } catch {
-      var container = Text()
-      container.add(service)
-      container.add(".container")
-      let opened = container.bytes.withUnsafeBytes { name in
-        name.baseAddress.flatMap { try? Connection.open(Bytes(unsafeBase: $0, count: name.count)) }
-      }
-      // The first error is the one that tells.
-      guard let opened else { throw error }
-      connection = opened
-    }
+    connection = try Self.open(service)
     memory = try MemoryObject.create(AttributeCall.pages * AddressSpace.pageSize)
     mapping = try memory.map([.read, .write])
+  }
+
+  private static func open(_ service: Bytes) throws(SystemError) -> Connection {
+    var container = Text()
+    container.add(service)
+    container.add(".container")
+    for _ in 0..<20 {
+      do throws(SystemError) { return try Connection.open(service) } catch {
+        let opened = container.bytes.withUnsafeBytes { name in
+          name.baseAddress.flatMap { try? Connection.open(Bytes(unsafeBase: $0, count: name.count)) }
+        }
+        if let opened { return opened }
+        guard error == .notFound else { throw error }
+      }
+      Clock.sleep(microseconds: 50_000)
+    }
+    throw .notFound
   }
 
   private func call(_ call: AttributeCall, _ number: UInt64) throws(SystemError) -> Int64 {
