@@ -290,12 +290,40 @@ int schedule_hrtimeout(ktime_t *expires, const enum hrtimer_mode mode)
 EXPORT_SYMBOL(schedule_hrtimeout);
 
 /* MARK: When they ring */
-/* One that is due, taken out; those that its function starts again for now wait for the next round. */
+/* Those that are due, the earliest first; what their functions start again for now waits for the next round. */
+static void ring_next(struct hlist_head *due)
+{
+  struct timer_list *timer, *first = NULL;
+
+  /* Of equal ones the one that was started first, which is the last of the list. */
+  hlist_for_each_entry (timer, due, entry)
+    if (!first || time_before_eq(timer->expires, first->expires))
+      first = timer;
+  take_out(first);
+  first->function(first);
+}
+
+static void ring_next_precise(struct hlist_head *due)
+{
+  struct hrtimer *first = NULL;
+  struct hlist_node *link;
+
+  hlist_for_each (link, due)
+    if (!first || hrtimer_get_expires(precise_of(link)) <= hrtimer_get_expires(first))
+      first = precise_of(link);
+  hlist_del(link_of(first));
+  first->state = HRTIMER_STATE_INACTIVE;
+  monotonic.running = first;
+  if (first->function(first) == HRTIMER_RESTART && !(first->state & HRTIMER_STATE_ENQUEUED))
+    hrtimer_start_range_ns(first, hrtimer_get_expires(first), 0, HRTIMER_MODE_ABS);
+  monotonic.running = NULL;
+}
+
 int timers_run(void)
 {
   HLIST_HEAD(due);
   HLIST_HEAD(precise_due);
-  struct hlist_node *next, *link;
+  struct hlist_node *next, *link, *last = NULL;
   struct timer_list *timer;
   u64 now;
   int found = 0;
@@ -303,35 +331,33 @@ int timers_run(void)
   if (hlist_empty(&all_timers) && hlist_empty(&all_precise))
     return 0;
   now = container_host->now();
-  hlist_for_each_entry_safe (timer, next, &all_timers, entry)
-    if (time_before_eq(timer->expires, jiffies)) {
-      __hlist_del(&timer->entry);
+  hlist_for_each_entry_safe (timer, next, &all_timers, entry) {
+    if (!time_before_eq(timer->expires, jiffies))
+      continue;
+    __hlist_del(&timer->entry);
+    if (last)
+      hlist_add_behind(&timer->entry, last);
+    else
       hlist_add_head(&timer->entry, &due);
-    }
-  while (!hlist_empty(&due)) {
-    timer = hlist_entry(due.first, struct timer_list, entry);
-    take_out(timer);
-    timer->function(timer);
-    found = 1;
+    last = &timer->entry;
   }
+  last = NULL;
   for (link = all_precise.first; link; link = next) {
     next = link->next;
     if (hrtimer_get_expires(precise_of(link)) > (s64)now)
       continue;
     hlist_del(link);
-    hlist_add_head(link, &precise_due);
+    if (last)
+      hlist_add_behind(link, last);
+    else
+      hlist_add_head(link, &precise_due);
+    last = link;
   }
-  while (!hlist_empty(&precise_due)) {
-    struct hrtimer *precise = precise_of(precise_due.first);
-
-    hlist_del(precise_due.first);
-    precise->state = HRTIMER_STATE_INACTIVE;
-    monotonic.running = precise;
-    if (precise->function(precise) == HRTIMER_RESTART && !(precise->state & HRTIMER_STATE_ENQUEUED))
-      hrtimer_start_range_ns(precise, hrtimer_get_expires(precise), 0, HRTIMER_MODE_ABS);
-    monotonic.running = NULL;
-    found = 1;
-  }
+  /* A function may take others out of these lists, too. */
+  for (; !hlist_empty(&due); found = 1)
+    ring_next(&due);
+  for (; !hlist_empty(&precise_due); found = 1)
+    ring_next_precise(&precise_due);
   return found;
 }
 

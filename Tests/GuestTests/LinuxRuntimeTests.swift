@@ -77,7 +77,7 @@ struct LinuxRuntimeTests {
 
   /// On the thread that initialises modules, and on a kthread.
   @Test func tasksWaitForEachOtherAndForTimes() throws {
-    let run = try run("runtime_test.list=3", until: "runtime test: work 3")
+    let run = try run("runtime_test.list=3", until: "runtime test: all done")
     let tasks = [
       "server server/5", "5 answers", "a wait that is in vain 1", "holders 0 of 0",
       "at most 1 inside, holders 3, took time 1", "server ended with 77", "timeout 0",

@@ -228,7 +228,7 @@ static void note(struct work_struct *work)
   struct order_work *own = container_of(work, struct order_work, work);
 
   /* The first sleep longest. */
-  msleep(4 * (4 - own->number));
+  msleep(25 * (4 - own->number));
   if (order_count < 4)
     order[order_count++] = own->number;
 }
@@ -510,7 +510,7 @@ static void chains(void)
 {
   static BLOCKING_NOTIFIER_HEAD(chain);
   static struct notifier_block one = {.notifier_call = second_told}, other = {.notifier_call = first_told, .priority = 9};
-  static DEFINE_RATELIMIT_STATE(limit, HZ / 20, 3);
+  static DEFINE_RATELIMIT_STATE(limit, HZ / 2, 3);
   int index, passed = 0;
 
   blocking_notifier_chain_register(&chain, &one);
@@ -523,7 +523,7 @@ static void chains(void)
   for (index = 0; index < 10; index++)
     passed += __ratelimit(&limit);
   CHECK(passed == 3);
-  msleep(70);
+  msleep(520);
   CHECK(__ratelimit(&limit) == 1);
 }
 
