@@ -84,7 +84,7 @@ struct SelfTest {
     return failures == 0
   }
 
-  /// As many sessions as there can be, and then more than would fit into the table of handles if each left some.
+  /// As many sessions as there can be, and then more attempts, each of which would leave memory and perhaps a session.
   private func refusedSessions() throws(BlockClientError) -> Bool {
     var devices: [BlockDevice] = []
     defer { for device in devices { device.close() } }
@@ -99,7 +99,7 @@ struct SelfTest {
       }
     }
     while try !isRefused() { if devices.count > 200 { return false } }
-    for _ in 0..<300 { guard try isRefused() else { return false } }
+    for _ in 0..<60 { guard try isRefused() else { return false } }
     guard let device = devices.last else { return false }
     return try device.perform(.read, sector: 0, length: 512) == .success
   }
