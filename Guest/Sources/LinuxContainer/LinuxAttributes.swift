@@ -9,7 +9,7 @@ final class LinuxAttributes {
   private let entries: UnsafePointer<container_entries>
   private let events: Notification
   private let done: Notification
-  private let service = Atomic<UInt8>(Stage.idle)
+  private let stage = Atomic<UInt8>(Stage.idle)
 
   /// Who has the request below: nobody, a caller who fills it, the program's thread, or the caller again.
   private enum Stage {
@@ -18,6 +18,8 @@ final class LinuxAttributes {
     static let waiting: UInt8 = 2
     static let working: UInt8 = 3
     static let answered: UInt8 = 4
+    /// The caller has gone while the driver is about it.
+    static let abandoned: UInt8 = 5
   }
   private var call = CONTAINER_ATTRIBUTE_NAME
   private var number: UInt = 0
@@ -45,9 +47,14 @@ final class LinuxAttributes {
   private func answer(_ message: inout Message) {
     let number = message[1]
     guard let call = AttributeCall(rawValue: message[0]), let pages = message.granted, message.grantIsWritable,
-      pages.count >= Int(AttributeCall.pages) * Self.pageSize, let base = pages.baseAddress,
+      pages.count >= Int(AttributeCall.pages) * Self.pageSize, let base = pages.baseAddress
+    else {
+      message = Message(UInt64(bitPattern: AttributeCall.malformed))
+      return
+    }
+    guard
       // One that gave up may have left a request that the program's thread is about.
-      service.compareExchange(expected: Stage.idle, desired: Stage.filling, ordering: .acquiringAndReleasing).exchanged
+      stage.compareExchange(expected: Stage.idle, desired: Stage.filling, ordering: .acquiringAndReleasing).exchanged
     else {
       message = Message(UInt64(bitPattern: AttributeCall.timedOut))
       return
@@ -64,14 +71,17 @@ final class LinuxAttributes {
       self.number = min(self.number, UInt(Self.pageSize))
       UnsafeMutableRawPointer(value).copyMemory(from: base + Self.pageSize, byteCount: Int(self.number))
     }
-    service.store(Stage.waiting, ordering: .releasing)
+    stage.store(Stage.waiting, ordering: .releasing)
     // As an interrupt would: the drivers' handlers find no reason for it, and what is due is done.
     events.signal(1)
     let deadline = Clock.now + Clock.ticks(microseconds: Self.patience)
-    while service.load(ordering: .acquiring) != Stage.answered {
+    while stage.load(ordering: .acquiring) != Stage.answered {
       if Clock.now >= deadline,
-        service.compareExchange(expected: Stage.waiting, desired: Stage.idle, ordering: .acquiringAndReleasing)
+        stage.compareExchange(expected: Stage.waiting, desired: Stage.idle, ordering: .acquiringAndReleasing)
           .exchanged
+          || stage.compareExchange(
+            expected: Stage.working, desired: Stage.abandoned, ordering: .acquiringAndReleasing
+          ).exchanged
       {
         message[0] = UInt64(bitPattern: AttributeCall.timedOut)
         return
@@ -82,18 +92,23 @@ final class LinuxAttributes {
       (base + Self.pageSize).copyMemory(from: value, byteCount: min(result, Self.pageSize))
     }
     message[0] = UInt64(bitPattern: Int64(result))
-    service.store(Stage.idle, ordering: .releasing)
+    stage.store(Stage.idle, ordering: .releasing)
   }
 
   /// On the program's thread, whenever it has attended to its devices.
   func work() {
     guard
-      service.compareExchange(expected: Stage.waiting, desired: Stage.working, ordering: .acquiringAndReleasing)
+      stage.compareExchange(expected: Stage.waiting, desired: Stage.working, ordering: .acquiringAndReleasing)
         .exchanged
     else { return }
     let size = call == CONTAINER_ATTRIBUTE_WRITE ? number : UInt(Self.pageSize)
     result = entries.pointee.attribute(call, number, path, value, size)
-    service.store(Stage.answered, ordering: .releasing)
-    done.signal(1)
+    if stage.compareExchange(expected: Stage.working, desired: Stage.answered, ordering: .acquiringAndReleasing)
+      .exchanged
+    {
+      done.signal(1)
+    } else {
+      stage.store(Stage.idle, ordering: .releasing)
+    }
   }
 }

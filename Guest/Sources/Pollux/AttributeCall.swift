@@ -12,6 +12,8 @@ public enum AttributeCall: UInt64, Sendable {
   public static let pages: UInt64 = 2
   /// Bytes of a path with the zero byte at its end, at most.
   public static let longestPath = 256
+  /// No such call, or not the pages that it needs.
+  public static let malformed: Int64 = -22
   /// The device does not answer at the moment.
   public static let timedOut: Int64 = -110
 }
