@@ -80,6 +80,7 @@ final class MockTarget: DebugTarget {
   private static func run(_ state: inout State, _ actions: [ThreadIdentifier: ResumeAction]) -> StopEvent? {
     let order = actions.keys.sorted()
     for round in 0..<10_000 {
+      var allHalted = true
       for thread in order {
         let rip = state.registers[thread.vCPU][.rip]
         if round > 0 {
@@ -93,6 +94,7 @@ final class MockTarget: DebugTarget {
         let offset = Int(rip) - Int(base)
         guard state.memory.indices.contains(offset) else { return StopEvent(thread: thread, reason: .fault) }
         guard state.memory[offset] != halt else { continue }
+        allHalted = false
         state.registers[thread.vCPU][.rip] = rip + 1
         switch actions[thread] {
         case .step: return StopEvent(thread: thread, reason: .stepped)
@@ -101,6 +103,8 @@ final class MockTarget: DebugTarget {
         default: break
         }
       }
+      // Nothing happens any more; going on would only keep a debugger waiting for its answer.
+      if allHalted { return nil }
     }
     return nil
   }
