@@ -128,7 +128,7 @@ extension Machine {
   }
 
   private func options(for slot: VirtioSlot) -> DeviceOptions {
-    guard case .disk(let index) = slot.device else { return DeviceOptions(pollNanoseconds: 0) }
-    return DeviceOptions(pollNanoseconds: UInt64(configuration.disks[index].pollMicroseconds) * 1000)
+    guard case .disk(let index) = slot.device else { return DeviceOptions(longestPollNanoseconds: 0) }
+    return DeviceOptions(longestPollNanoseconds: UInt64(configuration.disks[index].pollMicroseconds) * 1000)
   }
 }

@@ -31,9 +31,10 @@ public enum DeviceStatus {
 
 /// How a device's thread behaves.
 public struct DeviceOptions: Sendable {
-  /// How long the thread looks for new work after the last one before it sleeps, in ns. 0: not at all.
-  public var pollNanoseconds: UInt64
-  public init(pollNanoseconds: UInt64 = 50_000) { self.pollNanoseconds = pollNanoseconds }
+  /// How long at most the thread looks for new work after the last one before it sleeps, in ns; less where work is
+  /// rarer than that. 0: not at all.
+  public var longestPollNanoseconds: UInt64
+  public init(longestPollNanoseconds: UInt64 = 200_000) { self.longestPollNanoseconds = longestPollNanoseconds }
 }
 
 /// A device's thread, its queues, and its interrupts.
@@ -56,7 +57,10 @@ public final class DeviceContext: @unchecked Sendable {
   private let line: any InterruptTrigger
   private let messages: any MessageRouter
   private let device: any VirtioDevice
-  private let options: DeviceOptions
+  private var polling: AdaptivePolling
+  /// When the thread had its last work, if it has been asleep since; else nil.
+  private var asleepSince: UInt64?
+  private var lastWork: UInt64 = 0
 
   private enum Life {
     case notStarted
@@ -80,7 +84,7 @@ public final class DeviceContext: @unchecked Sendable {
     self.device = device
     self.line = line
     self.messages = messages
-    self.options = options
+    polling = AdaptivePolling(maximum: options.longestPollNanoseconds)
     log = LimitedLog(Logger(label: name))
     loop = try EventLoop()
     var events: [EventDescriptor] = []
@@ -272,21 +276,30 @@ public final class DeviceContext: @unchecked Sendable {
       let begin = monotonicNanoseconds()
       while true {
         for queue in queues { queue.ring?.suppressDoorbells() }
-        var last = begin
         while true {
           if try iterate() {
-            last = monotonicNanoseconds()
-            if last &- begin > Self.longestPass { return loop.perform { [self] in runPass() } }
+            if let since = asleepSince { polling.woken(after: begin &- since) }
+            asleepSince = nil
+            lastWork = monotonicNanoseconds()
+            if lastWork &- begin > Self.longestPass { return loop.perform { [self] in runPass() } }
             continue
           }
-          guard options.pollNanoseconds > 0, monotonicNanoseconds() &- last < options.pollNanoseconds else { break }
+          // A wake-up that brought nothing is no reason to look further.
+          guard asleepSince == nil, polling.span > 0 else { break }
+          let now = monotonicNanoseconds()
+          guard now &- lastWork < polling.span else { break }
+          if now &- begin > Self.longestPass { return loop.perform { [self] in runPass() } }
         }
         var missed = false
         for queue in queues {
           guard let ring = queue.ring, device.wantsDoorbell(queue) else { continue }
           if ring.requestDoorbell() { missed = true }
         }
-        guard missed, try iterate() else { return }
+        guard missed, try iterate() else {
+          if asleepSince == nil { asleepSince = lastWork }
+          return
+        }
+        lastWork = monotonicNanoseconds()
       }
     } catch {
       failed = true
