@@ -11,6 +11,9 @@ struct DriverSetup: CustomTestStringConvertible, Sendable {
   var mode: String
   var testDescription: String { "\(program) \(mode)" }
 
+  /// The part of a service's description that names its device; QEMU's machine has only one.
+  func device(on host: Host) -> String { host == .castor ? ",device=disk0" : "" }
+
   static let all: [DriverSetup] = (["block-container"] + (LinuxDrivers.arePresent ? ["linux-container"] : [])).flatMap {
     program in ["solo", "twin", "twin-poll"].map { DriverSetup(program: program, mode: $0) }
   }
@@ -62,7 +65,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
   }
 }
 
-@Suite(.serialized, .enabled(if: Host.castor.isAvailable)) struct FaultTests {
+@Suite(.serialized) struct FaultTests {
   /// The exerciser's report of a time window, or of all.
   private struct Counts {
     var requests = 0
@@ -87,7 +90,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     values.isEmpty ? 0 : values.sorted()[values.count / 2]
   }
 
-  @Test(arguments: DriverSetup.all)
+  @Test(.enabled(if: Host.castor.isAvailable), arguments: DriverSetup.all)
   func everyRequestEndsOnceAndNoByteIsWrong(setup: DriverSetup) throws {
     var slow = try exercise(setup, with: Fault.ordinary)
     // The host is shared, and one slow run says nothing of the driver; a driver that a fault makes slow is slow each time.
@@ -96,7 +99,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
   }
 
   /// A device that does not answer is reset after the service's limit; what was in flight is done then, or fails if it is late again.
-  @Test(arguments: DriverSetup.all)
+  @Test(.enabled(if: Host.castor.isAvailable), arguments: DriverSetup.all)
   func aDeviceThatDoesNotAnswerIsReset(setup: DriverSetup) throws {
     var slow = try exercise(setup, with: Fault.timed, limit: 400)
     for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow, limit: 400) }
@@ -162,24 +165,25 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     return slow
   }
 
-  @Test(arguments: DriverSetup.all) func requestsWaitForASuspendedDevice(setup: DriverSetup) throws {
-    var isSlow = try suspendAndResume(setup)
-    for _ in 1...3 where isSlow { isSlow = try suspendAndResume(setup) }
+  @Test(arguments: Host.available, DriverSetup.all)
+  func requestsWaitForASuspendedDevice(host: Host, setup: DriverSetup) throws {
+    var isSlow = try suspendAndResume(setup, on: host)
+    for _ in 1...3 where isSlow { isSlow = try suspendAndResume(setup, on: host) }
     #expect(!isSlow, "slower than half afterwards, in every run")
   }
 
   /// Suspends a device and resumes it while blocks are written, read and checked; whether it was never again half as fast as before.
-  private func suspendAndResume(_ setup: DriverSetup) throws -> Bool {
+  private func suspendAndResume(_ setup: DriverSetup, on host: Host) throws -> Bool {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
     description.services = [
       "name=console,program=console",
       // A suspension of more than three times the limit is nobody's fault.
-      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0,arguments=timeout=200",
+      "name=block,program=\(setup.program),mode=\(setup.mode)\(setup.device(on: host)),arguments=timeout=200",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4500 exit=on",
     ]
-    let guest = try description.start(on: .castor)
+    let guest = try description.start(on: host)
     #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
     Thread.sleep(forTimeInterval: 0.7)
     let before = guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1
@@ -201,7 +205,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     let speed = Self.median(windows.prefix(before).dropFirst().map(\.requests))
     let after = windows.dropLast().suffix(10).map(\.requests).max() ?? 0
     print(
-      "\(setup), suspended for 800 ms: \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, speed)) %"
+      "\(setup) on \(host), suspended for 800 ms: \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, speed)) %"
     )
     return after * 2 <= speed
   }
@@ -214,25 +218,25 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
         ? [(setup, ["block.container"]), (setup, ["block"]), (setup, ["block", "block.container"])] : []
   }
 
-  @Test(arguments: victims) func killedDriversAreStartedAgainAndDataFlowsOn(
-    victim: (setup: DriverSetup, kill: [String])
+  @Test(arguments: Host.available, victims) func killedDriversAreStartedAgainAndDataFlowsOn(
+    host: Host, victim: (setup: DriverSetup, kill: [String])
   ) throws {
-    var isSlow = try exercise(victim.setup, killing: victim.kill)
-    for _ in 1...3 where isSlow { isSlow = try exercise(victim.setup, killing: victim.kill) }
+    var isSlow = try exercise(victim.setup, on: host, killing: victim.kill)
+    for _ in 1...3 where isSlow { isSlow = try exercise(victim.setup, on: host, killing: victim.kill) }
     #expect(!isSlow, "slower than half afterwards, in every run")
   }
 
   /// Kills parts of a driver while blocks are written, read and checked; whether it was never again half as fast as before.
-  private func exercise(_ setup: DriverSetup, killing kill: [String]) throws -> Bool {
+  private func exercise(_ setup: DriverSetup, on host: Host, killing kill: [String]) throws -> Bool {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
     description.services = [
       "name=console,program=console",
-      "name=block,program=\(setup.program),mode=\(setup.mode),device=disk0,restart=on-failure",
+      "name=block,program=\(setup.program),mode=\(setup.mode)\(setup.device(on: host)),restart=on-failure",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4000 exit=on",
     ]
-    let guest = try description.start(on: .castor)
+    let guest = try description.start(on: host)
     #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
     Thread.sleep(forTimeInterval: 0.7)
     for name in kill {
@@ -250,7 +254,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     let before = Self.median(windows.dropFirst().prefix(5).map(\.requests))
     let after = windows.dropLast().suffix(10).map(\.requests).max() ?? 0
     print(
-      "\(setup), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
+      "\(setup) on \(host), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
     )
     return after * 2 <= before
   }

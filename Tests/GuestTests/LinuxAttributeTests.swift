@@ -8,7 +8,7 @@ import Testing
   .enabled(
     if: LinuxDrivers.arePresent && Host.castor.isAvailable, "needs KVM, and Linux's modules by make drivers"))
 struct LinuxAttributeTests {
-  /// A machine with a disk and an interface, whose drivers have this mode.
+  /// A machine with a disk, whose driver has this mode, and a control socket.
   private func start(_ mode: String) throws -> (guest: GuestMachine, scratch: ScratchFolder) {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
@@ -16,6 +16,7 @@ struct LinuxAttributeTests {
     description.services = [
       "name=console,program=console", "name=block,program=linux-container,mode=\(mode),device=disk0",
     ]
+    description.extra = ["control=\(scratch.path)/control.sock"]
     let guest = try description.start(on: .castor)
     #expect(guest.waitFor("[vda]") && guest.waitFor("pollux> "), "\(guest.console)")
     return (guest, scratch)
@@ -77,6 +78,26 @@ struct LinuxAttributeTests {
     #expect(lines == ["attributes: block/vda/cache_type: the driver does not answer"], "\(guest.console)")
     _ = try answer(guest, "resume block")
     #expect(try answer(guest, "attributes block block/vda/cache_type") == ["write back"], "\(guest.console)")
+    guest.type("halt\r")
+    #expect(guest.finish(seconds: 30).exitCode == 0)
+  }
+
+  /// The driver waits for its device in the middle of an attribute; who asked does not wait with it.
+  @Test func aDriverThatHangsOverAnAttributeDoesNotKeepTheShell() throws {
+    let (guest, scratch) = try start("solo")
+    let control = CastorControl(socket: "\(scratch.path)/control.sock")
+    #expect(try answer(guest, "attributes block block/vda/serial") == ["castor-disk0"], "\(guest.console)")
+    #expect(try control(["inject", "disk0", "wedge"]).code == 0)
+    let unanswered = ["attributes: block/vda/serial: the driver does not answer"]
+    #expect(try answer(guest, "attributes block block/vda/serial") == unanswered, "\(guest.console)")
+    // It is still about that one, and nobody else gets in between.
+    #expect(
+      try answer(guest, "attributes block block/vda/cache_type")
+        == ["attributes: block/vda/cache_type: the driver does not answer"], "\(guest.console)")
+    #expect(try control(["inject", "disk0", "off"]).code == 0)
+    var serial: [String] = unanswered
+    for _ in 0..<20 where serial == unanswered { serial = try answer(guest, "attributes block block/vda/serial") }
+    #expect(serial == ["castor-disk0"], "\(guest.console)")
     guest.type("halt\r")
     #expect(guest.finish(seconds: 30).exitCode == 0)
   }

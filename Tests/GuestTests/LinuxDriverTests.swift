@@ -85,7 +85,7 @@ struct LinuxDriverTests {
     ])
     description.disk = try folder.file("disk.img", bytes: 1 << 20)
     let run = try description.start(on: place.host).finish(seconds: 120)
-    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 11, "\(run.console)")
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 12, "\(run.console)")
     #expect(!run.console.contains("isolation class"), "\(run.console)")
     #expect(run.exitCode == 0)
   }
@@ -95,7 +95,7 @@ struct LinuxDriverTests {
     let folder = try ScratchFolder()
     let run = try run(host, mode, "selftest=on", disk: folder.file("disk.img", bytes: 1 << 20))
     #expect(run.exitCode == 0)
-    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 11, "\(run.console)")
+    #expect(run.lines.filter { $0.contains("self test:") && $0.hasSuffix("ok") }.count == 12, "\(run.console)")
   }
 }
 

@@ -7,8 +7,10 @@ import Synchronization
 
 struct SelfTest {
   private let endpoint: Endpoint
+  private let name: Bytes
 
   init(_ plan: BenchmarkPlan) throws(BlockClientError) {
+    name = plan.target
     do throws(SystemError) { endpoint = try Program.connect(plan.target) } catch { throw .kernel(error) }
   }
 
@@ -81,7 +83,42 @@ struct SelfTest {
     check("eight requests at once", tags == 0xff, &failures)
     check("refused sessions leave nothing behind", try refusedSessions(), &failures)
     check("two sessions, each is told of its end", try twoSessions(), &failures)
+    do throws(SystemError) {
+      if let attributes = try? DeviceAttributes.connect(to: name) {
+        defer { attributes.handle.close() }
+        check("attribute calls that make no sense are refused", try senselessAttributeCalls(attributes), &failures)
+      }
+    } catch { throw .kernel(error) }
     return failures == 0
+  }
+
+  /// Calls of a driver's attributes as no honest client makes them; afterwards honest ones are answered.
+  private func senselessAttributeCalls(_ attributes: Connection) throws(SystemError) -> Bool {
+    let memory = try MemoryObject.create(AttributeCall.pages * AddressSpace.pageSize)
+    let mapping = try memory.map([.read, .write])
+    defer {
+      mapping.unmap()
+      memory.handle.close()
+    }
+    // A path without an end.
+    mapping.base.initializeMemory(as: UInt8.self, repeating: 0x61, count: Int(AddressSpace.pageSize))
+    func answer(_ number: UInt64, _ word: UInt64, pages: UInt64, writable: Bool = true) throws(SystemError) -> Int64 {
+      var message = Message(number, word)
+      if pages > 0 { message.grant(Grant(address: mapping.address, pages: pages, writable: writable)) }
+      try attributes.call(&message)
+      return Int64(bitPattern: message[0])
+    }
+    let read = AttributeCall.read.rawValue
+    let noSuchEntry: Int64 = -2
+    guard try answer(99, 0, pages: 2) == AttributeCall.malformed, try answer(read, 0, pages: 0) == AttributeCall.malformed,
+      try answer(read, 0, pages: 1) == AttributeCall.malformed,
+      try answer(read, 0, pages: 2, writable: false) == AttributeCall.malformed,
+      Int64(bitPattern: try attributes.call(read).0) == AttributeCall.malformed,
+      try answer(read, 0, pages: 2) == noSuchEntry,
+      try answer(AttributeCall.write.rawValue, .max, pages: 2) == noSuchEntry,
+      try answer(AttributeCall.name.rawValue, .max, pages: 2) == noSuchEntry
+    else { return false }
+    return try answer(AttributeCall.name.rawValue, 0, pages: 2) > 0
   }
 
   /// As many sessions as there can be, and then more attempts, each of which would leave memory and perhaps a session.

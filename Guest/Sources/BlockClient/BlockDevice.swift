@@ -139,10 +139,11 @@ public final class BlockDevice {
     identifier = session
     geometry = described.0
     mode = described.1
-    // Having the driver wait costs a message there and back, an interrupt and the switches for it, about two calls. As long is well spent
-    // on looking before: it is at most twice what waiting at once costs.
+    // Having the driver wait costs a message there and back, an interrupt and the switches for it, some one and a half calls. Looking is
+    // worth a little more than that, because it is cut to half whenever it was in vain. Whoever chose to poll looks for as long as a slow
+    // disk takes for a whole ring.
     pollTicks =
-      mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 2000) : callTicks * 2
+      mode == .twinPoll || mode == .twinPollUnsplit ? Clock.ticks(microseconds: 20_000) : callTicks * 4
     pollNow = pollTicks
   }
 

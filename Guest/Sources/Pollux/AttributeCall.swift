@@ -27,12 +27,13 @@ public struct DeviceAttributes {
   /// Those of the service's driver, or of its container where it has a twin. A driver that has just been started is waited for a moment;
   /// `notFound`: it has none.
   public init(of service: Bytes) throws(SystemError) {
-    connection = try Self.open(service)
+    connection = try Self.connect(to: service)
     memory = try MemoryObject.create(AttributeCall.pages * AddressSpace.pageSize)
     mapping = try memory.map([.read, .write])
   }
 
-  private static func open(_ service: Bytes) throws(SystemError) -> Connection {
+  /// A connection for calls of `AttributeCall`, as `init` makes it.
+  public static func connect(to service: Bytes) throws(SystemError) -> Connection {
     var container = Text()
     container.add(service)
     container.add(".container")
