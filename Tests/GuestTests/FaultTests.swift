@@ -92,22 +92,17 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
 
   @Test(.enabled(if: Host.castor.isAvailable), arguments: DriverSetup.all)
   func everyRequestEndsOnceAndNoByteIsWrong(setup: DriverSetup) throws {
-    var slow = try exercise(setup, with: Fault.ordinary)
-    // The host is shared, and one slow run says nothing of the driver; a driver that a fault makes slow is slow each time.
-    for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow) }
-    #expect(slow.isEmpty, "slower than half after these faults, in every run")
+    try Recovery.expect(after: Fault.ordinary) { try exercise(setup, with: $0) }
   }
 
   /// A device that does not answer is reset after the service's limit; what was in flight is done then, or fails if it is late again.
   @Test(.enabled(if: Host.castor.isAvailable), arguments: DriverSetup.all)
   func aDeviceThatDoesNotAnswerIsReset(setup: DriverSetup) throws {
-    var slow = try exercise(setup, with: Fault.timed, limit: 400)
-    for _ in 1...3 where !slow.isEmpty { slow = try exercise(setup, with: slow, limit: 400) }
-    #expect(slow.isEmpty, "slower than half after these faults, in every run")
+    try Recovery.expect(after: Fault.timed) { try exercise(setup, with: $0, limit: 400) }
   }
 
   /// Lets `faults` happen one after the other while blocks are written, read and checked; those after which the driver was never again
-  /// half as fast as before. `limit`: the service's for requests, in ms.
+  /// as fast as before. `limit`: the service's for requests, in ms.
   private func exercise(_ setup: DriverSetup, with faults: [Fault], limit: Int? = nil) throws -> [Fault] {
     let scratch = try ScratchFolder()
     let control = CastorControl(socket: "\(scratch.path)/control.sock")
@@ -150,13 +145,14 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
       let errors = own.reduce(0) { $0 + $1.errors }
       #expect(mark.fault.errors.contains(errors), "\(mark.fault): \(errors) errors")
       let later = windows.dropFirst(min(mark.window + 4, windows.count)).map(\.requests)
-      let again = later.firstIndex { $0 * 20 >= before * 19 }.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
+      let recovered = later.firstIndex { Recovery.isComplete($0, of: before) }
+      let again = recovered.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
       lines.append("  \(mark.fault) \(errors) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(again)")
       // Nothing waits for the next fault to be woken up.
       let longest = mark.fault == .lateCompletions ? 2_500 : 1_000
       #expect((own.map(\.gap).max() ?? 0) < longest * 1_000_000, "\(mark.fault)")
       let fastest = later.max() ?? 0
-      if fastest * 2 <= before {
+      if !Recovery.isComplete(fastest, of: before) {
         slow.append(mark.fault)
         lines.append("  \(mark.fault): at most \(fastest * 10) requests/s after it")
       }
@@ -167,12 +163,10 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
 
   @Test(arguments: Host.available, DriverSetup.all)
   func requestsWaitForASuspendedDevice(host: Host, setup: DriverSetup) throws {
-    var isSlow = try suspendAndResume(setup, on: host)
-    for _ in 1...3 where isSlow { isSlow = try suspendAndResume(setup, on: host) }
-    #expect(!isSlow, "slower than half afterwards, in every run")
+    try Recovery.expect { try suspendAndResume(setup, on: host) }
   }
 
-  /// Suspends a device and resumes it while blocks are written, read and checked; whether it was never again half as fast as before.
+  /// Suspends a device and resumes it while blocks are written, read and checked; whether it was as fast as before again.
   private func suspendAndResume(_ setup: DriverSetup, on host: Host) throws -> Bool {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
@@ -207,7 +201,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     print(
       "\(setup) on \(host), suspended for 800 ms: \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, speed)) %"
     )
-    return after * 2 <= speed
+    return Recovery.isComplete(after, of: speed)
   }
 
   /// Parts of a driver that end by force, in this order, while data flows.
@@ -221,12 +215,10 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
   @Test(arguments: Host.available, victims) func killedDriversAreStartedAgainAndDataFlowsOn(
     host: Host, victim: (setup: DriverSetup, kill: [String])
   ) throws {
-    var isSlow = try exercise(victim.setup, on: host, killing: victim.kill)
-    for _ in 1...3 where isSlow { isSlow = try exercise(victim.setup, on: host, killing: victim.kill) }
-    #expect(!isSlow, "slower than half afterwards, in every run")
+    try Recovery.expect { try exercise(victim.setup, on: host, killing: victim.kill) }
   }
 
-  /// Kills parts of a driver while blocks are written, read and checked; whether it was never again half as fast as before.
+  /// Kills parts of a driver while blocks are written, read and checked; whether it was as fast as before again.
   private func exercise(_ setup: DriverSetup, on host: Host, killing kill: [String]) throws -> Bool {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
@@ -256,6 +248,6 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     print(
       "\(setup) on \(host), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
     )
-    return after * 2 <= before
+    return Recovery.isComplete(after, of: before)
   }
 }

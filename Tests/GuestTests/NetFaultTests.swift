@@ -101,12 +101,10 @@ struct NetFaultTests {
 
   @Test(arguments: LinuxDrivers.modes)
   func everyFrameComesBackOrIsMissed(mode: String) throws {
-    var slow = try exercise(mode, with: NetFault.allCases)
-    // The host is shared, and one slow run says nothing of the driver; a driver that a fault makes slow is slow each time.
-    for _ in 1...3 where !slow.isEmpty { slow = try exercise(mode, with: slow) }
-    #expect(slow.isEmpty, "slower than half after these faults, in every run")
+    try Recovery.expect(after: NetFault.allCases) { try exercise(mode, with: $0) }
   }
 
+  /// Lets `faults` happen one after the other while frames go round; those after which the driver was never again as fast as before.
   private func exercise(_ mode: String, with faults: [NetFault]) throws -> [NetFault] {
     let folder = try ScratchFolder()
     let rest = 0.85
@@ -158,23 +156,30 @@ struct NetFaultTests {
         #expect(own.last?.address == Int(NetFault.newAddress), "\(mark.fault)")
       }
       let later = windows.dropFirst(min(mark.window + Int(mark.fault.duration * 10) + 1, windows.count)).map(\.received)
-      let again = later.firstIndex { $0 * 20 >= before * 19 }.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
+      let recovered = later.firstIndex { Recovery.isComplete($0, of: before) }
+      let again = recovered.map { "\(($0 - later.startIndex) * 100) ms" } ?? "never"
       lines.append(
         "  \(mark.fault) \(sum(\.lost)) \(sum(\.late)) \(sum(\.twice)) \((own.map(\.gap).max() ?? 0) / 1_000_000) ms \(again)"
       )
       let longest = Int((mark.fault.duration + 0.7) * 1_000_000_000)
       #expect((own.map(\.gap).max() ?? 0) < longest, "\(mark.fault)")
-      if (later.max() ?? 0) * 2 <= before { slow.append(mark.fault) }
+      if !Recovery.isComplete(later.max() ?? 0, of: before) { slow.append(mark.fault) }
     }
     print(lines.joined(separator: "\n"))
     return slow
   }
 
   @Test(arguments: LinuxDrivers.modes) func packetsFlowOnAfterASuspension(mode: String) throws {
+    try Recovery.expect { try suspendAndResume(mode) }
+  }
+
+  /// Whether the driver is as fast after a suspension as before.
+  private func suspendAndResume(_ mode: String) throws -> Bool {
     let folder = try ScratchFolder()
-    let (guest, peer, _) = try start(mode: mode, seconds: 3.5, in: folder, console: true)
+    let (guest, peer, _) = try start(mode: mode, seconds: 4, in: folder, console: true)
     defer { peer.close() }
     Thread.sleep(forTimeInterval: 0.7)
+    let count = guest.console.components(separatedBy: "\"report\":\"exercise\"").count - 1
     guest.type("suspend net\r")
     Thread.sleep(forTimeInterval: 0.8)
     guest.type("services\r")
@@ -187,11 +192,12 @@ struct NetFaultTests {
     #expect(!run.console.contains("for too long"), "\(run.console)")
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     let windows = Self.windows(run)
-    let after = windows.dropLast().suffix(5).map(\.received).max() ?? 0
+    let before = Self.median(windows.prefix(count).dropFirst().map(\.received))
+    let after = windows.dropLast().suffix(10).map(\.received).max() ?? 0
     print(
-      "virtio_net \(mode), suspended for 800 ms: \(total.lost) lost, \(total.late) late, \(total.twice) twice, \(total.gap / 1_000_000) ms without one"
+      "virtio_net \(mode), suspended for 800 ms: \(total.lost) lost, \(total.late) late, \(total.twice) twice, \(total.gap / 1_000_000) ms without one, then up to \(after * 100 / max(1, before)) %"
     )
-    #expect(after > 0, "\(run.console)")
+    return Recovery.isComplete(after, of: before)
   }
 
   static let victims: [(mode: String, kill: [String])] = [
@@ -201,11 +207,16 @@ struct NetFaultTests {
   @Test(arguments: victims) func killedDriversAreStartedAgainAndPacketsFlowOn(
     victim: (mode: String, kill: [String])
   ) throws {
+    try Recovery.expect { try exercise(victim.mode, killing: victim.kill) }
+  }
+
+  /// Kills parts of a driver while frames go round; whether it was as fast as before again.
+  private func exercise(_ mode: String, killing kill: [String]) throws -> Bool {
     let folder = try ScratchFolder()
-    let (guest, peer, _) = try start(mode: victim.mode, seconds: 4, in: folder, console: true)
+    let (guest, peer, _) = try start(mode: mode, seconds: 4, in: folder, console: true)
     defer { peer.close() }
     Thread.sleep(forTimeInterval: 0.7)
-    for name in victim.kill {
+    for name in kill {
       guest.type("kill \(name)\r")
       #expect(guest.waitFor("init: \(name): started again"), "\(guest.console)")
     }
@@ -214,15 +225,15 @@ struct NetFaultTests {
     #expect(total.wrong == 0 && total.sent == total.received + total.lost, "\(run.console)")
     #expect(run.exitCode == 0, "\(run.console)\(run.errors)")
     // Who serves the client takes its frames with it, and it connects again; of the container it notices a pause only.
-    let serverDies = victim.kill.contains("net")
+    let serverDies = kill.contains("net")
     #expect(serverDies ? total.reconnections > 0 : total.reconnections == 0, "\(run.console)")
     #expect(total.lost <= 8 * 12, "\(run.console)")
     let windows = Self.windows(run)
     let before = Self.median(windows.dropFirst().prefix(5).map(\.received))
     let after = windows.dropLast().suffix(10).map(\.received).max() ?? 0
     print(
-      "virtio_net \(victim.mode), kill \(victim.kill.joined(separator: " and ")): \(total.lost) frames lost, \(total.gap / 1_000_000) ms without one, then up to \(after * 100 / max(1, before)) %"
+      "virtio_net \(mode), kill \(kill.joined(separator: " and ")): \(total.lost) frames lost, \(total.gap / 1_000_000) ms without one, then up to \(after * 100 / max(1, before)) %"
     )
-    #expect(after * 4 > before, "\(run.console)")
+    return Recovery.isComplete(after, of: before)
   }
 }

@@ -1,5 +1,6 @@
 // How long a device's thread looks for work before it sleeps.
 
+import BlockStorage
 import Testing
 
 @testable import Virtio

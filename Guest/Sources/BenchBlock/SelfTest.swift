@@ -110,7 +110,8 @@ struct SelfTest {
     }
     let read = AttributeCall.read.rawValue
     let noSuchEntry: Int64 = -2
-    guard try answer(99, 0, pages: 2) == AttributeCall.malformed, try answer(read, 0, pages: 0) == AttributeCall.malformed,
+    guard try answer(99, 0, pages: 2) == AttributeCall.malformed,
+      try answer(read, 0, pages: 0) == AttributeCall.malformed,
       try answer(read, 0, pages: 1) == AttributeCall.malformed,
       try answer(read, 0, pages: 2, writable: false) == AttributeCall.malformed,
       Int64(bitPattern: try attributes.call(read).0) == AttributeCall.malformed,
