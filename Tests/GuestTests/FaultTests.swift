@@ -171,12 +171,13 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
-    description.services = [
+    let services = [
       "name=console,program=console",
       // A suspension of more than three times the limit is nobody's fault.
       "name=block,program=\(setup.program),mode=\(setup.mode)\(setup.device(on: host)),arguments=timeout=200",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4500 exit=on",
     ]
+    description.compose(services, on: host)
     let guest = try description.start(on: host)
     #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
     Thread.sleep(forTimeInterval: 0.7)
@@ -201,7 +202,7 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     print(
       "\(setup) on \(host), suspended for 800 ms: \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, speed)) %"
     )
-    return Recovery.isComplete(after, of: speed)
+    return Recovery.isComplete(after, of: speed, on: host)
   }
 
   /// Parts of a driver that end by force, in this order, while data flows.
@@ -223,11 +224,12 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     let scratch = try ScratchFolder()
     var description = GuestDescription()
     description.disk = try scratch.file("disk.img", bytes: 64 << 20)
-    description.services = [
+    let services = [
       "name=console,program=console",
       "name=block,program=\(setup.program),mode=\(setup.mode)\(setup.device(on: host)),restart=on-failure",
       "name=bench,program=bench-block,arguments=exercise=on depths=8 milliseconds=4000 exit=on",
     ]
+    description.compose(services, on: host)
     let guest = try description.start(on: host)
     #expect(guest.waitFor("\"report\":\"exercise\""), "\(guest.console)")
     Thread.sleep(forTimeInterval: 0.7)
@@ -248,6 +250,6 @@ enum Fault: String, CaseIterable, CustomTestStringConvertible, Sendable {
     print(
       "\(setup) on \(host), kill \(kill.joined(separator: " and ")): \(total.gap / 1_000_000) ms without a completion, then up to \(after * 100 / max(1, before)) %"
     )
-    return Recovery.isComplete(after, of: before)
+    return Recovery.isComplete(after, of: before, on: host)
   }
 }

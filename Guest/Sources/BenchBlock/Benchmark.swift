@@ -70,9 +70,11 @@ struct Benchmark {
     let interrupts = device.counter(.interrupts)
     let calls = device.calls
     let busy = Self.busyTicks
+    let looking = device.lookingTicks
     try driver.run(ticks: Clock.ticks(microseconds: plan.milliseconds * 1000))
     var result = driver.result
     result.busy = Self.busyTicks &- busy
+    result.looking = device.lookingTicks - looking
     result.calls = device.calls - calls
     result.doorbells = device.counter(.doorbells) - doorbells
     result.interrupts = device.counter(.interrupts) - interrupts
@@ -127,6 +129,7 @@ struct Benchmark {
       result.requests += worker.driver.result.requests
       result.errors += worker.driver.result.errors
       result.calls += worker.device.calls
+      result.looking += worker.device.lookingTicks
       result.latencies.merge(worker.driver.result.latencies)
       result.doorbells = max(result.doorbells, worker.device.counter(.doorbells))
       result.interrupts = max(result.interrupts, worker.device.counter(.interrupts))

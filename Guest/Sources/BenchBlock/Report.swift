@@ -14,6 +14,8 @@ struct CaseResult {
   var interrupts: UInt64 = 0
   /// Ticks that processors ran threads, of all processes.
   var busy: UInt64 = 0
+  /// Of these, in which clients looked for results that the device had not got yet.
+  var looking: UInt64 = 0
   var calls: UInt64 = 0
   var verified: Bool?
 }
@@ -104,6 +106,7 @@ struct Report {
     Self.member(&line, "interrupts", result.interrupts)
     Self.member(&line, "calls", result.calls)
     Self.member(&line, "busy", result.busy)
+    Self.member(&line, "looking", result.looking)
     Self.end(line)
   }
 

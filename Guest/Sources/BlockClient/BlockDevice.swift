@@ -37,6 +37,8 @@ public final class BlockDevice {
   public let mode: BlockMode
   /// Calls of the service so far.
   public private(set) var calls: UInt64 = 0
+  /// Ticks that went into looking at the device for results that were not there yet.
+  public private(set) var lookingTicks: UInt64 = 0
 
   /// Data memory of `regionSize` bytes; requests name it by offset.
   public var region: UnsafeMutableRawPointer { dataMapping.base }
@@ -214,7 +216,9 @@ public final class BlockDevice {
       return
     }
     if pollTicks > 0 {
-      let deadline = Clock.now + max(pollNow, pollTicks / 16)
+      let begin = Clock.now
+      let deadline = begin + max(pollNow, pollTicks / 16)
+      defer { lookingTicks &+= Clock.now - begin }
       // The longer it takes, the longer the rests between two looks, up to a small part of what a disk takes: fewer instructions, and more of
       // the core for the thread beside this one.
       var rest = 1

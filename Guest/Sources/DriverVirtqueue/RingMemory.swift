@@ -12,7 +12,9 @@ public struct RingMemory {
   /// Guest-physical address of the first byte; the memory is physically contiguous.
   public let physical: UInt64
 
+  /// `byteCount` is at least 8, the largest size of an access.
   public init(unsafeBase base: UnsafeMutableRawPointer, byteCount: Int, physical: UInt64) {
+    precondition(byteCount >= 8)
     self.base = base
     self.byteCount = byteCount
     self.physical = physical
@@ -23,7 +25,8 @@ public struct RingMemory {
 
   @inline(__always)
   private func address(_ offset: Int, _ size: Int) -> UnsafeMutableRawPointer {
-    precondition(offset >= 0 && offset <= byteCount - size)
+    // One comparison: a negative offset is a large number. There are dozens of these on a request's path.
+    precondition(UInt(bitPattern: offset) <= UInt(bitPattern: byteCount &- size))
     return base + offset
   }
 
@@ -65,12 +68,14 @@ public struct RingMemory {
   /// Zeroes `count` bytes at `offset`.
   public func clear(_ offset: Int, _ count: Int) {
     guard count > 0 else { return }
+    precondition(count <= byteCount)
     address(offset, count).initializeMemory(as: UInt8.self, repeating: 0, count: count)
   }
 
   /// `count` bytes at `offset` as memory of its own.
   public func part(_ offset: Int, _ count: Int) -> RingMemory {
-    RingMemory(unsafeBase: address(offset, count), byteCount: count, physical: physical + UInt64(offset))
+    precondition(count <= byteCount)
+    return RingMemory(unsafeBase: address(offset, count), byteCount: count, physical: physical + UInt64(offset))
   }
 
   /// Orders a store before a later load of memory that the other side writes (virtio 1.2 §2.7.13.3.1, §2.7.10).

@@ -91,8 +91,10 @@ struct BenchmarkSample: Codable, Equatable {
   var exits: Double?
   /// Calls between the program and the driver.
   var calls: Double?
-  /// Instructions of all the guest's threads, where the machine counts them.
+  /// Instructions of all the guest's threads, where the machine counts them, but for those of `looking`.
   var instructions: Double?
+  /// Instructions with which clients passed the time until the device was done.
+  var looking: Double?
 
   var seconds: Double { Double(max(nanoseconds, 1)) / 1e9 }
   var bytesPerSecond: Double { Double(bytes) / seconds }

@@ -25,6 +25,7 @@ struct BenchmarkResults {
     case exits = "exits-per-request"
     case calls = "calls-per-request"
     case instructions = "instructions-per-request"
+    case looking = "looking-per-request"
 
     var unit: String {
       switch self {
@@ -32,7 +33,7 @@ struct BenchmarkResults {
       case .iops: "1/s"
       case .p50, .p99: "ns"
       case .doorbells, .interrupts, .exits, .calls: "1"
-      case .instructions: "instructions"
+      case .instructions, .looking: "instructions"
       }
     }
     /// Where the machine's clock counts instructions, times say nothing.
@@ -54,6 +55,7 @@ struct BenchmarkResults {
       case .exits: sample.exits
       case .calls: sample.calls
       case .instructions: sample.instructions
+      case .looking: sample.looking
       }
     }
   }

@@ -6,10 +6,11 @@ import Foundation
 enum BenchmarkTable {
   private static let headings = [
     "case", "by", "MB/s", "IOPS", "p50 µs", "p99 µs", "doorbells", "interrupts", "calls", "exits", "instructions",
-    "÷ host", "÷ solo",
+    "looking", "÷ host", "÷ solo",
   ]
 
-  /// One line for each case and runner, columns aligned. Doorbells, interrupts, calls, exits and instructions are per request.
+  /// One line for each case and runner, columns aligned. Doorbells, interrupts, calls, exits and instructions are per request;
+  /// `looking` are the instructions of clients that wait for the device, which are not among the others.
   static func text(_ results: BenchmarkResults) -> String { align(rows(results)) }
 
   /// The headings and the lines, cell by cell.
@@ -28,7 +29,8 @@ enum BenchmarkTable {
         rows.append([
           index == 0 ? benchmarkCase.title : "", runner.name, cell(.throughput, 1e-6, 1), cell(.iops, 1, 0),
           cell(.p50, 1e-3, 1), cell(.p99, 1e-3, 1), cell(.doorbells, 1, 2), cell(.interrupts, 1, 2),
-          cell(.calls, 1, 2), cell(.exits, 1, 2), cell(.instructions, 1, 0), isGuest ? ratio(to: .host) : "–",
+          cell(.calls, 1, 2), cell(.exits, 1, 2), cell(.instructions, 1, 0), cell(.looking, 1, 0),
+          isGuest ? ratio(to: .host) : "–",
           isGuest && runner != .guest(.solo) ? ratio(to: .guest(.solo)) : "–",
         ])
       }

@@ -70,7 +70,11 @@ struct GuestRunner {
     sample.doorbells = report.doorbells.map { Double($0) / Double(requests) }
     sample.interrupts = report.interrupts.map { Double($0) / Double(requests) }
     sample.calls = report.calls.map { Double($0) / Double(requests) }
-    if countsInstructions { sample.instructions = report.busy.map { Double($0) / Double(requests) } }
+    if countsInstructions, let busy = report.busy {
+      let looking = min(report.looking ?? 0, busy)
+      sample.instructions = Double(busy - looking) / Double(requests)
+      sample.looking = Double(looking) / Double(requests)
+    }
     // The machine's counters cover the verification too, so they are divided by the machine's own count of requests.
     if let before, let after, after.requests > before.requests {
       let count = Double(after.requests - before.requests)

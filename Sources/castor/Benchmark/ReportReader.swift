@@ -56,6 +56,8 @@ struct BenchmarkReport: Decodable {
   var calls: UInt64?
   /// Ticks that the guest's processors ran threads.
   var busy: UInt64?
+  /// Of these, in which clients looked for results that the device had not got yet.
+  var looking: UInt64?
   var errors: UInt64?
   var verified: Bool?
   var message: String?
