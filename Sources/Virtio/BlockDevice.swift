@@ -91,8 +91,11 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
   private var completions: [BlockCompletion] = []
   private var inFlight = 0
   private var inFlightOfQueue: [Int]
-  /// Something was submitted to the back end and not yet committed.
-  private var uncommitted = false
+  /// Requests given to the back end and not yet committed.
+  private var uncommitted = 0
+  /// So many are committed at a time: the host has begun with the first ones while the others of a long batch are still taken
+  /// from the queue. One at a time would cost a system call each.
+  private static let commitSize = 2
 
   private var faults = BlockFaults()
   /// Completions held back by a fault, in the order of their time.
@@ -233,10 +236,7 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
   }
 
   public func poll() throws(QueueError) -> Bool {
-    if uncommitted {
-      uncommitted = false
-      backend.commit()
-    }
+    commit()
     completions.removeAll(keepingCapacity: true)
     backend.reap(into: &completions)
     if faults.delay > 0 || !held.isEmpty { holdBack() }
@@ -250,8 +250,7 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
     while queue.map({ inFlightOfQueue[$0.index] }) ?? inFlight > 0 {
       completions.removeAll(keepingCapacity: true)
       if held.isEmpty {
-        backend.commit()
-        uncommitted = false
+        commit()
         backend.wait()
         backend.reap(into: &completions)
       } else {
@@ -351,7 +350,14 @@ public final class BlockDevice: VirtioDevice, @unchecked Sendable {
     request.durable = !writeback.load(ordering: .acquiring)
     request.mayUnmap = mayUnmap
     backend.submit(request)
-    uncommitted = true
+    uncommitted += 1
+    if uncommitted == Self.commitSize { commit() }
+  }
+
+  private func commit() {
+    guard uncommitted > 0 else { return }
+    uncommitted = 0
+    backend.commit()
   }
 
   private func complete(_ completion: BlockCompletion, _ now: UInt64) {

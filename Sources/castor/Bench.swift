@@ -108,7 +108,9 @@ struct BenchBlock: ParsableCommand {
       let baseline =
         instructions
         ? nil
-        : try disk.path.map { path in try HostBaseline(path: path, span: disk.size, writable: plan.writes) }
+        : try disk.path.map { path in
+          try HostBaseline(path: path, span: disk.size, writable: plan.writes, stamps: verify)
+        }
       var results = BenchmarkResults()
       let outcome = Result { try measure(plan, runner, baseline, into: &results) }
       // What was measured before a failure or Ctrl-C is still shown.

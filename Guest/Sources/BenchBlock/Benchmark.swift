@@ -62,7 +62,8 @@ struct Benchmark {
     while entries < test.depth * 4 { entries *= 2 }
     let device = try BlockDevice(endpoint, entries: entries, regionSize: test.size * UInt64(test.depth))
     defer { device.close() }
-    var driver = VectoredDriver(device: device, test: test, places: places, seed: seed)
+    var driver = VectoredDriver(
+      device: device, test: test, places: places, seed: seed, verifies: plan.verifies)
     try driver.run(ticks: Clock.ticks(microseconds: min(50_000, plan.milliseconds * 200)))
     driver.forget()
     report.started(number, mode, test)
@@ -106,7 +107,7 @@ struct Benchmark {
           VectoredDriver(
             device: device,
             test: BenchmarkCase(isWrite: test.isWrite, isRandom: test.isRandom, size: test.size, depth: 1),
-            places: places, seed: seed), shared))
+            places: places, seed: seed, verifies: plan.verifies), shared))
     }
     report.started(number, mode, test)
     guard let first = workers.first else { throw .refused(.badMemory) }

@@ -12,10 +12,13 @@ final class HostBaseline {
   let isDirect: Bool
   /// Bytes of the file that cases use.
   private let span: UInt64
+  /// Writes the number of each sector into it before a write, as the guest's program does, which verifies by them. That is work: a page of the
+  /// buffer is a cache line to fetch, eight times.
+  private let stamps: Bool
   private var seed: UInt64 = 0x9e37_79b9_7f4a_7c15
 
   /// Opens the file with O_DIRECT, or without where its file system has no O_DIRECT.
-  init(path: String, span: UInt64, writable: Bool) throws {
+  init(path: String, span: UInt64, writable: Bool, stamps: Bool = true) throws {
     let access = writable ? O_RDWR : O_RDONLY
     let direct: CInt = 0o40000  // O_DIRECT on x86-64, not visible to Swift
     var opened = castor_open(path, access | O_CLOEXEC | direct, 0)
@@ -24,6 +27,7 @@ final class HostBaseline {
     guard opened >= 0 else { throw MachineConfiguration.fileError("file", path, errno) }
     descriptor = opened
     self.span = span
+    self.stamps = stamps
   }
 
   deinit { close(descriptor) }
@@ -69,6 +73,13 @@ final class HostBaseline {
       let block = benchmarkCase.pattern == .sequential ? next % blocks : random() % blocks
       next += 1
       started[slot] = now
+      if stamps, benchmarkCase.operation == .write {
+        for sector in 0..<size / 512 {
+          // Inside the slot's `size` bytes; sectors are aligned to 512.
+          (memory + slot * size).storeBytes(
+            of: block * UInt64(size / 512) + UInt64(sector), toByteOffset: sector * 512, as: UInt64.self)
+        }
+      }
       let result = castor_host_ring_prepare(
         ring, benchmarkCase.operation == .write ? 1 : 0, descriptor, memory + slot * size, UInt32(size),
         block * UInt64(size), UInt64(slot))
