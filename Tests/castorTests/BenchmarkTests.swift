@@ -75,7 +75,7 @@ final class TestFolder {
     let folder = try TestFolder()
     let disk = try ScratchDisk(path: folder.path("disk.img"), size: 1 << 20, writes: true, overwrite: false)
     let path = try #require(disk.path)
-    let baseline = try HostBaseline(path: path, span: disk.size, writable: true)
+    let baseline = try HostBaseline(path: path, span: disk.size, writable: true, stamps: false)
     let sample = try baseline.measure(
       BenchmarkCase(operation: operation, pattern: pattern, size: 65536, depth: 4), milliseconds: 20)
     #expect(sample.requests >= 4)
@@ -89,6 +89,22 @@ final class TestFolder {
         || pattern == .random)
     disk.remove()
     #expect(!FileManager.default.fileExists(atPath: path))
+  }
+
+  @Test func writesCarryTheNumbersOfTheirSectors() throws {
+    let folder = try TestFolder()
+    let disk = try ScratchDisk(path: folder.path("disk.img"), size: 1 << 20, writes: true, overwrite: false)
+    defer { disk.remove() }
+    let path = try #require(disk.path)
+    let baseline = try HostBaseline(path: path, span: disk.size, writable: true)
+    _ = try baseline.measure(
+      BenchmarkCase(operation: .write, pattern: .sequential, size: 8192, depth: 2), milliseconds: 20)
+    let contents = try #require(FileManager.default.contents(atPath: path))
+    for sector in 0..<32 {
+      let number = contents[(sector * 512)..<(sector * 512 + 8)].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+      #expect(number == UInt64(sector))
+      #expect(contents[sector * 512 + 8] == 0xa5)
+    }
   }
 
   @Test func aFileThatExistsIsNotOverwrittenUnasked() throws {
