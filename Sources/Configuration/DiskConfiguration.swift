@@ -47,8 +47,8 @@ public struct DiskConfiguration: Equatable, Sendable {
   /// The device's identity string, at most 20 bytes (virtio 1.2 §5.2.6, VIRTIO_BLK_T_GET_ID).
   public var serial = ""
   /// How long at most the device's thread looks for requests and completions before it sleeps, in microseconds; less
-  /// where they are rarer than that. 0: not at all.
-  public var pollMicroseconds = 200
+  /// where they are rarer than that. 0: not at all. Nil: the machine's maker decides by how many processors the host has left.
+  public var pollMicroseconds: Int?
 
   public init(backend: Backend) { self.backend = backend }
 
@@ -117,7 +117,7 @@ public struct DiskConfiguration: Equatable, Sendable {
     fields.append(field(.direct, direct.rawValue))
     fields.append(field(.blockSize, "\(logicalBlockSize)"))
     fields.append(field(.serial, serial))
-    fields.append(field(.poll, "\(pollMicroseconds)"))
+    if let pollMicroseconds { fields.append(field(.poll, "\(pollMicroseconds)")) }
     return fields
   }
 }

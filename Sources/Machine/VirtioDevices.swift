@@ -129,6 +129,15 @@ extension Machine {
 
   private func options(for slot: VirtioSlot) -> DeviceOptions {
     guard case .disk(let index) = slot.device else { return DeviceOptions(longestPollNanoseconds: 0) }
-    return DeviceOptions(longestPollNanoseconds: UInt64(configuration.disks[index].pollMicroseconds) * 1000)
+    let poll =
+      configuration.disks[index].pollMicroseconds
+      ?? Self.pollMicroseconds(disk: index, cpus: configuration.cpus, processors: HostProcessors.allowed)
+    return DeviceOptions(longestPollNanoseconds: UInt64(poll) * 1000)
+  }
+
+  /// How long a disk's thread polls where nobody has said: as many disks poll as there are processors beside those of the vCPUs. A thread
+  /// that polls on a vCPU's processor keeps that from what is polled for (measured on one processor: a third of the throughput).
+  static func pollMicroseconds(disk index: Int, cpus: Int, processors: Int) -> Int {
+    index < processors - cpus ? 200 : 0
   }
 }

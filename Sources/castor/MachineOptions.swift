@@ -38,7 +38,7 @@ struct MachineOptions: ParsableArguments {
         PATH or fields separated by commas (a comma in a value is written twice): path=FILE | memory=SIZE | null=SIZE, \
         size=SIZE (creates a missing file), read-only=on|off, queues=1..16, queue-size=2..1024, direct=auto|on|off, \
         block-size=512|4096, serial=TEXT, poll=MICROSECONDS (at most, before the device's \
-        thread sleeps; 200, 0: never).
+        thread sleeps; 200 where the host has processors beside the vCPUs', 0: never).
         """, valueName: "fields"), completion: .file())
   var disk: [String] = []
   @Option(

@@ -38,6 +38,15 @@ static inline void castor_full_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_
 static inline int castor_ioctl_value(int fd, unsigned long request, unsigned long value) { return ioctl(fd, request, value); }
 static inline int castor_ioctl_pointer(int fd, unsigned long request, void *value) { return ioctl(fd, request, value); }
 static inline int castor_open(const char *path, int flags, unsigned mode) { return open(path, flags, mode); }
+// Processors that the calling thread may run on; -1 with errno.
+static inline int castor_allowed_processors(void) {
+  unsigned long mask[128] = {0};
+  long length = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  int count = 0;
+  if (length < 0) return -1;
+  for (unsigned long i = 0; i < (unsigned long)length / sizeof *mask; i++) count += __builtin_popcountl(mask[i]);
+  return count;
+}
 static inline int castor_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 static inline int castor_memfd_create(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
 void castor_set_thread_name(const char *name);
