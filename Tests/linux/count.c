@@ -14,8 +14,9 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "requests.h"
 
 static double idle_seconds(void) {
   char text[64] = "";
@@ -26,28 +27,12 @@ static double idle_seconds(void) {
   return idle;
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
-
 static void end(int code) {
   fflush(stdout);
   // QEMU's isa-debug-exit.
   if (iopl(3) == 0) outl(code, 0xf4);
   reboot(RB_AUTOBOOT);
   for (;;) pause();
-}
-
-enum { DEEPEST = 128 };
-
-static uint64_t dice = 88172645463325252ull;
-static uint64_t throw_dice(void) {
-  dice ^= dice << 13;
-  dice ^= dice >> 7;
-  dice ^= dice << 17;
-  return dice;
 }
 
 static void fail(const char *error) {

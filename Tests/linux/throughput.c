@@ -12,24 +12,9 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { DEEPEST = 128 };
-
-static uint64_t dice = 88172645463325252ull;
-static uint64_t throw_dice(void) {
-  dice ^= dice << 13;
-  dice ^= dice >> 7;
-  dice ^= dice << 17;
-  return dice;
-}
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
+#include "requests.h"
 
 static void end(const char *error) {
   if (error) printf("linux-throughput: %s\n", error);

@@ -12,8 +12,8 @@ final class HostBaseline {
   let isDirect: Bool
   /// Bytes of the file that cases use.
   private let span: UInt64
-  /// Writes the number of each sector into it before a write, as the guest's program does, which verifies by them. That is work: a page of the
-  /// buffer is a cache line to fetch, eight times.
+  /// Writes the number of each sector into it before a write, as the guest's program does, which verifies by them: without it the
+  /// guest would have more to do, a store into each 512 bytes.
   private let stamps: Bool
   private var seed: UInt64 = 0x9e37_79b9_7f4a_7c15
 
