@@ -111,7 +111,7 @@ let package = Package(
         dependencies: [
           "CLinux", "CHostRing", "Configuration", "HostSystem", "KVM", "DeviceTree", "Loader", "BlockStorage",
           "GuestMemory", "LinuxModules", "BootFormats", "PacketBench",
-          arguments, logging, "Yams", system,
+          "BenchmarkCore", arguments, logging, "Yams", system,
         ],
         swiftSettings: strict, plugins: ["GuestImage"]),
       // The built guest on both machines: Castor on KVM, and QEMU's emulator.

@@ -5,6 +5,8 @@ import CLinux
 import Configuration
 import Foundation
 
+import enum BenchmarkCore.SectorPattern
+
 /// Runs cases on a file with io_uring.
 final class HostBaseline {
   private let descriptor: CInt
@@ -74,11 +76,7 @@ final class HostBaseline {
       next += 1
       started[slot] = now
       if stamps, benchmarkCase.operation == .write {
-        for sector in 0..<size / 512 {
-          // Inside the slot's `size` bytes; sectors are aligned to 512.
-          (memory + slot * size).storeBytes(
-            of: block * UInt64(size / 512) + UInt64(sector), toByteOffset: sector * 512, as: UInt64.self)
-        }
+        SectorPattern.stamp(memory + slot * size, count: size, firstSector: block * UInt64(size / 512))
       }
       let result = castor_host_ring_prepare(
         ring, benchmarkCase.operation == .write ? 1 : 0, descriptor, memory + slot * size, UInt32(size),
